@@ -1,0 +1,1 @@
+"""Restart a fleet of managed search clusters within limits that hold."""

@@ -1,0 +1,949 @@
+"""What happens next: the state of one run, and every rule that moves it.
+
+Rules:
+
+- `apply` is the only way to change what lasts; replaying a journal is a loop over it.
+- What a look showed (`observe`) is not recorded; what follows from it is, as events out of `due`.
+- `due` yields what is to be done now, one at a time; what it yields is applied before it is asked
+  for the next. It records first what already follows, then stops what must stop, and starts last.
+- Nothing here knows a clock: `now` comes in. A call whose answer was lost is looked after, not
+  repeated, until it is proved that it began nothing.
+"""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from orchestrator.errors import ImpossibleEventError
+from orchestrator.lanes import Lanes
+from orchestrator.limits import Concurrency, Limits, Start, change_of
+from orchestrator.model import (
+    Answer,
+    ClusterState,
+    ErrorInfo,
+    Event,
+    Outcome,
+    Phase,
+    RestartAnswered,
+    RestartBegan,
+    RestartDisproved,
+    RestartRequested,
+    RestartSettling,
+    RestartUnsettled,
+    RestartWithdrawn,
+    RunAborted,
+    RunFinished,
+    RunnerStarted,
+    RunResumed,
+    RunStopping,
+    TargetEnded,
+    TargetEvent,
+    TargetRelapsed,
+    Verdict,
+    WaveFinished,
+    WaveOpened,
+    WaveSoaking,
+    request_id_of,
+)
+from orchestrator.plan import CANARY, FailureMode, Plan, Unhealthy
+from orchestrator.span import format_span
+
+FRESH_FOR = 10.0
+"""Seconds for which a look may serve as the baseline of a restart."""
+
+SAME_REFUSALS = 5
+"""So many different targets refused in a row in the same way mean that the fault is ours."""
+
+BLIND_LOOKS = 5
+"""After so many failed looks in a row a project's waiting targets are given up."""
+
+MOST_TRIES = 4
+"""How often a target is tried that is busy, or that no connection could be made for."""
+
+LONGEST_WAIT = 60.0
+"""Seconds; waits that double after each failure go no further."""
+
+
+# -------------------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write this down: it follows from what is known."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Write this down, then make the call."""
+
+    event: RestartRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """List the clusters of this project."""
+
+    project_id: str
+    region: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LookAt:
+    """Read this one cluster: the list did not show it."""
+
+    target: int
+
+
+Command = Record | Restart | Look | LookAt
+
+LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
+    Phase.WAITING: frozenset({RestartRequested, TargetEnded}),
+    Phase.ISSUING: frozenset(
+        {RestartAnswered, RestartWithdrawn, RestartBegan, RestartDisproved, TargetEnded}
+    ),
+    Phase.ACCEPTED: frozenset({RestartBegan, TargetEnded}),
+    Phase.RESTARTING: frozenset({RestartSettling, TargetEnded}),
+    Phase.SETTLING: frozenset({RestartUnsettled, TargetEnded}),
+    Phase.ENDED: frozenset({TargetRelapsed}),
+}  # fmt: skip
+"""Which events may meet a target in which phase; whatever is missing raises."""
+
+
+@dataclass(slots=True)
+class Track:
+    """What is known of a target between its intent and its end."""
+
+    start: Start
+    baseline: ClusterState
+    phase: Phase = Phase.ISSUING
+    answer: Answer | None = None
+    """The answer, once there is one; a lost one too."""
+    followed_from: float = math.inf
+    """When following began: the answer, or the moment it was known to be lost."""
+    began_at: float | None = None
+    ready_since: float | None = None
+    moved: bool = False
+    """Whether any look since the call differed from the baseline."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """The looks at one project: who needs them and when the next is due."""
+
+    project_id: str
+    region: str | None
+    due_at: float = math.inf
+    not_before: float = -math.inf
+    is_looking: bool = False
+    states: Mapping[str, ClusterState] = field(default_factory=dict)
+    failed: int = 0
+    blind: ErrorInfo | None = None
+    """Why its clusters cannot be seen, when there is no hope that they will."""
+    followed: set[int] = field(default_factory=set)
+    soaking: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Soak:
+    wave: int
+    ends_at: float
+    unseen: set[str]
+    """Projects that were not yet looked at after the end of the soak."""
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What a waiting target has been through already."""
+
+    busy: int = 0
+    unsent: int = 0
+    unread: int = 0
+    lost: int = 0
+
+
+class Campaign:
+    """The state of one run. `apply` is the only way to change what lasts."""
+
+    def __init__(self, run_id: str, plan: Plan, history: Iterable[Event] = ()) -> None:
+        self.run_id = run_id
+        self.plan = plan
+        self.policy = plan.policy
+        self.limits = Limits(plan.policy.limits)
+        self.lanes = Lanes(self.limits)
+        self.allowed = plan.policy.max_failures.of(len(plan.targets))
+        self.failures = 0
+        self.stopping: RunStopping | None = None
+        self.aborted = False
+        self.asked_skips = 0
+        """How many targets were skipped because the operator asked for it."""
+        self._phases = [Phase.WAITING] * len(plan.targets)
+        self._outcomes: dict[int, Outcome] = {}
+        self._tracks: dict[int, Track] = {}
+        self._tries: dict[int, _Tries] = {}
+        self._attempts: dict[int, int] = {}
+        self._wave_of = {p: n for n, wave in enumerate(plan.waves) for p in wave.targets}
+        self._left_in_wave = [len(wave.targets) for wave in plan.waves]
+        self._waves_done = 0
+        self._is_open = False
+        self._soak: _Soak | None = None
+        self._harmed_canary = False
+        self._watches: dict[str, Watch] = {}
+        for target in plan.targets:
+            if target.project_id not in self._watches:
+                self._watches[target.project_id] = Watch(target.project_id, target.region)
+        self._agenda: list[tuple[float, str]] = []
+        self._deadlines: list[tuple[float, int, int]] = []
+        self._findings: dict[int, Event] = {}
+        self._examined: dict[int, tuple[float, ClusterState]] = {}
+        self._to_examine: deque[int] = deque()
+        self._elsewhere: dict[tuple[str, str], Start] = {}
+        self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
+        self._throttled: dict[str, int] = {}
+        self._is_live = False
+        for event in history:
+            self.apply(event)
+        self._is_live = True
+        if self._is_open and self._soak is None:
+            self._admit(self._waves_done)
+
+    # ------------------------------------------------------------------------------- questions
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        if self.aborted:
+            return not any(True for _ in self.unanswered())
+        if self._tracks or self._findings:
+            return False
+        return self.stopping is not None or self._waves_done == len(self.plan.waves)
+
+    @property
+    def tracks(self) -> Mapping[int, Track]:
+        """Everything between intent and end, by position."""
+        return self._tracks
+
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """The outcome of each target that has one, by position."""
+        return self._outcomes
+
+    @property
+    def wave(self) -> int | None:
+        """The wave that is open or soaking, by number."""
+        return self._waves_done if self._is_open else None
+
+    @property
+    def soak_ends_at(self) -> float | None:
+        """Until when the wave soaks, if one does."""
+        return self._soak.ends_at if self._soak else None
+
+    def counts(self) -> dict[Outcome, int]:
+        """Return how many targets ended how; `not_started` are all the others."""
+        counts = dict.fromkeys(Outcome, 0)
+        for outcome in self._outcomes.values():
+            counts[outcome] += 1
+        counts[Outcome.NOT_STARTED] = len(self.plan.targets) - len(self._outcomes)
+        return counts
+
+    def unanswered(self) -> Iterator[Track]:
+        """Yield the intents without any answer: after a replay, nobody waits for them any more."""
+        return (track for track in self._tracks.values() if track.answer is None)
+
+    def wake_at(self, now: float) -> float:
+        """Return when to ask `due` again if no news comes first; infinity if only news can help."""
+        if self._findings or self._to_examine:
+            return now
+        times = [self._deadlines[0][0] if self._deadlines else math.inf]
+        self._forget_stale_looks()
+        if self._agenda:
+            times.append(self._agenda[0][0])
+        if self._soak:
+            times.append(self._soak.ends_at if not self._soak.unseen else math.inf)
+        elif self.stopping is None:
+            times.append(self.lanes.wake_at(now))
+        return min(times)
+
+    # ---------------------------------------------------------------------------------- events
+
+    def apply(self, event: Event) -> None:
+        """Take note of something that happened.
+
+        Raises:
+            ImpossibleEventError: the event does not fit the state; a bug, never bad luck.
+        """
+        if isinstance(event, TargetEvent):
+            phase = self._phases[event.target]
+            if type(event) not in LEGAL[phase]:
+                raise ImpossibleEventError(
+                    f"{event.kind} cannot happen to {self.plan.targets[event.target]}, "
+                    f"which is {phase}"
+                )
+            self._findings.pop(event.target, None)
+            self._apply_to_target(event)
+        else:
+            self._apply_to_run(event)
+
+    def _apply_to_run(self, event: Event) -> None:
+        match event:
+            case RunStopping():
+                self._findings.pop(_RUN, None)
+                self.stopping = self.stopping or event
+            case RunAborted():
+                self.aborted = True
+            case RunResumed():
+                self._resume(event)
+            case WaveOpened():
+                self._is_open = True
+                self._admit(event.wave)
+            case WaveSoaking():
+                self._begin_soak(event)
+            case WaveFinished():
+                self._end_soak(event)
+            case RunnerStarted() | RunFinished():
+                pass
+            case _:
+                raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
+
+    def _apply_to_target(self, event: TargetEvent) -> None:
+        match event:
+            case RestartRequested():
+                self._request(event)
+            case RestartWithdrawn():
+                self._release(event)
+                self._put_back(event.target)
+            case RestartAnswered():
+                self._answer(event)
+            case RestartDisproved():
+                self._tries_of(event.target).lost += 1
+                self._release(event)
+                self._put_back(event.target)
+            case RestartBegan():
+                self._begin(event)
+            case RestartSettling():
+                self._tracks[event.target].ready_since = event.at
+                self._move(event, Phase.SETTLING)
+            case RestartUnsettled():
+                self._tracks[event.target].ready_since = None
+                self._move(event, Phase.RESTARTING)
+            case TargetEnded():
+                self._end(event)
+            case TargetRelapsed():
+                self._outcomes[event.target] = Outcome.FAILED
+                self._watch_of(event.target).soaking.discard(event.target)
+                self._count_failure(event.target)
+            case _:
+                raise ImpossibleEventError(f"{event.kind} means nothing to a target")
+
+    def _resume(self, event: RunResumed) -> None:
+        """Go on after a stop: what was known is acknowledged, some outcomes get another chance."""
+        if self._is_live:
+            raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
+        self.stopping = None
+        self.aborted = False
+        self.failures = 0
+        self._harmed_canary = False
+        self._same_refusals = (("", None), 0)
+        self._shrink()
+        for position, outcome in list(self._outcomes.items()):
+            if outcome in event.again:
+                del self._outcomes[position]
+                self._phases[position] = Phase.WAITING
+                self._left_in_wave[self._wave_of[position]] += 1
+        self._soak = None
+        self._is_open = False
+        for watch in self._watches.values():
+            watch.soaking.clear()
+        self._waves_done = next(
+            (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
+        )
+
+    # ------------------------------------------------------------------------------- one start
+
+    def _request(self, event: RestartRequested) -> None:
+        target = self.plan.targets[event.target]
+        start = Start(
+            run_id=self.run_id,
+            target=event.target,
+            attempt=event.attempt,
+            project_id=target.project_id,
+            cluster_id=target.cluster_id,
+            region=target.region,
+            labels=target.labels,
+            granted_at=event.at,
+        )
+        self._tracks[event.target] = Track(start=start, baseline=event.baseline)
+        self._attempts[event.target] = event.attempt
+        self._examined.pop(event.target, None)
+        self._phases[event.target] = Phase.ISSUING
+        self.limits.note(start, event.at)
+
+    def _answer(self, event: RestartAnswered) -> None:
+        track = self._tracks[event.target]
+        track.answer = event.answer
+        match event.answer.verdict:
+            case Verdict.LOST:
+                self._follow(track, event.at)
+            case Verdict.ACCEPTED:
+                self._same_refusals = (("", None), 0)
+                self._throttled.pop(track.start.project_id, None)
+                self._move(event, Phase.ACCEPTED)
+                if self.policy.wait:
+                    self._follow(track, event.at)
+                else:
+                    self._find_end(event.target, Outcome.ACCEPTED)
+            case _:
+                self._release(event)
+                self._try_again_or_give_up(event)
+
+    def _try_again_or_give_up(self, event: RestartAnswered) -> None:
+        """Nothing started: the target has another turn, or this was its last."""
+        answer = event.answer
+        tries = self._tries_of(event.target)
+        not_before = -math.inf
+        outcome = None
+        match answer.verdict:
+            case Verdict.THROTTLED:
+                self._shut_door(event, self._throttle_wait(event))
+            case Verdict.UNSENT:
+                tries.unsent += 1
+                self._shut_door(event, _doubling(self.policy.poll_every, tries.unsent))
+                outcome = Outcome.REFUSED if tries.unsent >= MOST_TRIES else None
+            case Verdict.BUSY:
+                tries.busy += 1
+                not_before = event.at + _doubling(self.policy.poll_every, tries.busy)
+                outcome = Outcome.SKIPPED if tries.busy >= MOST_TRIES else None
+            case Verdict.UNAUTHORIZED:
+                outcome = Outcome.REFUSED
+                self._findings[_RUN] = RunStopping(
+                    at=event.at, reason="credential refused", by="orchestrator"
+                )
+            case _:
+                outcome = Outcome.REFUSED
+        if outcome is None:
+            self._put_back(event.target, not_before)
+        else:
+            reason = "busy" if answer.verdict is Verdict.BUSY else None
+            self._find_end(event.target, outcome, reason, answer.error)
+
+    def _throttle_wait(self, event: RestartAnswered) -> float:
+        project_id = self.plan.targets[event.target].project_id
+        times = self._throttled[project_id] = self._throttled.get(project_id, 0) + 1
+        told = event.answer.retry_after
+        wait = _doubling(1.0, times) if told is None else told
+        # Callers that were throttled together must not come back together.
+        jitter = int(request_id_of(self.run_id, self.plan.targets[event.target], times)[:4], 16)
+        return wait * (1 + jitter / 0xFFFF / 10)
+
+    def _shut_door(self, event: RestartAnswered, wait: float) -> None:
+        door = self.lanes.door(self.plan.targets[event.target].project_id)
+        door.shut_until = max(door.shut_until, event.at + wait)
+        self.lanes.changed((door,), event.at)
+
+    def _begin(self, event: RestartBegan) -> None:
+        self._tracks[event.target].began_at = event.at
+        self._move(event, Phase.RESTARTING)
+        if not self.policy.wait:
+            self._find_end(event.target, Outcome.ACCEPTED)
+
+    def _move(self, event: TargetEvent, phase: Phase) -> None:
+        track = self._tracks[event.target]
+        track.phase = self._phases[event.target] = phase
+        self._note(track, event)
+        if event.target in self._watch_of(event.target).followed:
+            self._look_by(self._watch_of(event.target), self._wants_look_at(track, event.at))
+
+    def _release(self, event: TargetEvent) -> None:
+        """Give back what the target holds; it is waiting again, but not yet in line."""
+        track = self._tracks.pop(event.target)
+        self._note(track, event)
+        self._phases[event.target] = Phase.WAITING
+        self._watch_of(event.target).followed.discard(event.target)
+
+    def _put_back(self, position: int, not_before: float = -math.inf) -> None:
+        if self._is_live:
+            self.lanes.put(position, self.plan.targets[position], not_before)
+
+    def _end(self, event: TargetEnded) -> None:
+        position = event.target
+        if position in self._tracks:
+            self._release(event)
+        self._phases[position] = Phase.ENDED
+        self._outcomes[position] = event.outcome
+        self._tries.pop(position, None)
+        self._examined.pop(position, None)
+        self.asked_skips += event.asked
+        self._left_in_wave[self._wave_of[position]] -= 1
+        if event.outcome.is_failure:
+            self._count_failure(position)
+        if event.outcome is Outcome.REFUSED and event.error is not None:
+            same = (event.error.error_class, event.error.code)
+            before, times = self._same_refusals
+            self._same_refusals = (same, times + 1 if same == before else 1)
+
+    def _note(self, track: Track, event: TargetEvent) -> None:
+        change = change_of(event)
+        if change is not None:
+            track.start = track.start.after(change)
+            self.lanes.changed(self.limits.note(track.start, event.at), event.at)
+
+    def _count_failure(self, position: int) -> None:
+        self.failures += 1
+        self._harmed_canary |= self.plan.waves[self._wave_of[position]].name == CANARY
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """In strict mode, never have more in progress than failures are still allowed, and one."""
+        if self.policy.failure_mode is FailureMode.STRICT:
+            for gate in self.limits.fleet_gates():
+                if isinstance(gate.limit, Concurrency):
+                    left = self.allowed + 1 - self.failures
+                    gate.most = max(1, min(gate.limit.most, left))
+
+    def _tries_of(self, position: int) -> _Tries:
+        return self._tries.setdefault(position, _Tries())
+
+    def _find_end(
+        self,
+        position: int,
+        outcome: Outcome,
+        reason: str | None = None,
+        error: ErrorInfo | None = None,
+        *,
+        slot_until: float | None = None,
+    ) -> None:
+        # `due` gives it the moment at which it is recorded.
+        self._findings[position] = TargetEnded(
+            at=0.0, target=position, outcome=outcome, reason=reason, error=error,
+            slot_until=slot_until,
+        )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------- waves
+
+    def _admit(self, wave: int) -> None:
+        if self._is_live:
+            for position in self.plan.waves[wave].targets:
+                if self._phases[position] is Phase.WAITING and position not in self._findings:
+                    self.lanes.put(position, self.plan.targets[position])
+
+    def _begin_soak(self, event: WaveSoaking) -> None:
+        wave = self.plan.waves[event.wave]
+        self._soak = _Soak(event.wave, event.at + wave.soak, set())
+        for position in wave.targets:
+            if self._outcomes.get(position) is Outcome.RESTARTED:
+                watch = self._watch_of(position)
+                watch.soaking.add(position)
+                self._soak.unseen.add(watch.project_id)
+                self._look_by(watch, min(event.at + self.policy.poll_every, self._soak.ends_at))
+
+    def _end_soak(self, event: WaveFinished) -> None:
+        self._soak = None
+        self._is_open = False
+        self._waves_done = event.wave + 1
+        for watch in self._watches.values():
+            watch.soaking.clear()
+
+    # ----------------------------------------------------------------------------------- looks
+
+    def take_note_of(self, starts: Iterable[Start], now: float) -> None:
+        """Count what other runs started, and leave alone what they have under way."""
+        for start in starts:
+            cluster = (start.project_id, start.cluster_id)
+            self.lanes.changed(self.limits.note(start, now), now)
+            if not start.returned and (start.ended_at is None or start.ended_at > now):
+                self._elsewhere[cluster] = start
+            else:
+                self._elsewhere.pop(cluster, None)
+
+    def observe(
+        self, project_id: str, states: Mapping[str, ClusterState], began_at: float, now: float
+    ) -> None:
+        """Take note of what a list call showed that was sent at `began_at`."""
+        watch = self._watches[project_id]
+        watch.is_looking = False
+        watch.failed = 0
+        watch.blind = None
+        watch.not_before = -math.inf
+        watch.states = states
+        self._open_door(project_id, began_at + FRESH_FOR, now)
+        for position in watch.followed:
+            state = states.get(self.plan.targets[position].cluster_id)
+            if state is None:
+                self._to_examine.append(position)
+            else:
+                self._judge(self._tracks[position], state, began_at)
+        self._watch_soak(watch, began_at)
+        self._look_again(watch, now)
+
+    def observe_one(self, position: int, state: ClusterState, began_at: float, now: float) -> None:
+        """Take note of what a detail call showed that was sent at `began_at`."""
+        track = self._tracks.get(position)
+        if track is not None:
+            self._judge(track, state, began_at)
+        else:
+            self._examined[position] = (began_at, state)
+            self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
+            self._put_back(position)
+
+    def miss(self, position: int, error: ErrorInfo) -> None:
+        """Take note that the service does not know this cluster, or not for us."""
+        track = self._tracks.get(position)
+        if track is not None:
+            # It may be a passing thing of a cluster on its way; the deadline decides.
+            track.moved = True
+        else:
+            self._find_end(position, Outcome.REFUSED, "gone", error)
+
+    def fail_to_observe_one(self, position: int, error: ErrorInfo, now: float) -> None:
+        """Take note that a detail call gave nothing usable."""
+        if position in self._tracks:
+            return
+        tries = self._tries_of(position)
+        tries.unread += 1
+        if tries.unread >= MOST_TRIES:
+            self._find_end(position, Outcome.REFUSED, "cannot be read", error)
+        else:
+            self._put_back(position, now + _doubling(1.0, tries.unread))
+
+    def fail_to_observe(
+        self, project_id: str, error: ErrorInfo, now: float, retry_after: float | None = None
+    ) -> None:
+        """Take note that a list call gave nothing usable; it is repeated, ever more slowly."""
+        watch = self._watches[project_id]
+        watch.is_looking = False
+        is_throttled = error.error_class == "throttled"
+        watch.failed += not is_throttled
+        is_final = error.status in {400, 401, 403, 404}
+        if is_final or watch.failed >= BLIND_LOOKS:
+            watch.blind = error
+            self._open_door(project_id, math.inf, now)
+        wait = retry_after if retry_after is not None else _doubling(1.0, watch.failed or 1)
+        watch.not_before = now + wait
+        self._look_again(watch, now)
+        if watch.blind is None and self.lanes.is_waited_at(self.lanes.door(project_id)):
+            self._look_by(watch, now)
+
+    def _open_door(self, project_id: str, until: float, now: float) -> None:
+        door = self.lanes.door(project_id)
+        door.fresh_until = until
+        self.lanes.changed((door,), now)
+
+    def _watch_of(self, position: int) -> Watch:
+        return self._watches[self.plan.targets[position].project_id]
+
+    def _follow(self, track: Track, now: float) -> None:
+        track.followed_from = now
+        watch = self._watch_of(track.start.target)
+        watch.followed.add(track.start.target)
+        self._look_by(watch, self._wants_look_at(track, now))
+        patience = max(1.0, 3 * self.policy.poll_every)
+        heapq.heappush(
+            self._deadlines,
+            (self._healthy_by(track) + patience, track.start.target, track.start.attempt),
+        )
+
+    def _healthy_by(self, track: Track) -> float:
+        return track.followed_from + self.policy.healthy_deadline
+
+    def _wants_look_at(self, track: Track, now: float) -> float:
+        """Return when this target should be looked at next: often until it began, then as told."""
+        every = self.policy.poll_every
+        match track.phase:
+            case Phase.ISSUING | Phase.ACCEPTED:
+                return now + min(every, max(every / 5, 0.05))
+            case Phase.SETTLING if track.ready_since is not None:
+                return max(now, min(now + every, track.ready_since + self.policy.stable_for))
+            case _:
+                return now + every
+
+    def _look_by(self, watch: Watch, at: float) -> None:
+        at = max(at, watch.not_before)
+        if at < watch.due_at:
+            watch.due_at = at
+            heapq.heappush(self._agenda, (at, watch.project_id))
+
+    def _look_again(self, watch: Watch, now: float) -> None:
+        """Decide anew when the project is looked at next, if anybody still needs it."""
+        watch.due_at = math.inf
+        times = [self._wants_look_at(self._tracks[position], now) for position in watch.followed]
+        if watch.soaking and self._soak:
+            soonest = now + self.policy.poll_every
+            times.append(min(soonest, self._soak.ends_at) if now < self._soak.ends_at else soonest)
+        if times:
+            self._look_by(watch, min(times))
+
+    def _forget_stale_looks(self) -> None:
+        while self._agenda:
+            at, project_id = self._agenda[0]
+            watch = self._watches[project_id]
+            if at == watch.due_at and not watch.is_looking:
+                return
+            heapq.heappop(self._agenda)
+
+    # -------------------------------------------------------------------------------- judgement
+
+    def _judge(self, track: Track, state: ClusterState, at: float) -> None:
+        """Say what a look sent at `at` means for a target that is under way."""
+        position = track.start.target
+        if position in self._findings or track.answer is None or at < track.start.granted_at:
+            return
+        if track.phase in {Phase.ISSUING, Phase.ACCEPTED}:
+            finding = self._judge_beginning(track, state, at)
+        else:
+            finding = self._judge_end(track, state, at)
+        if finding is not None:
+            self._findings[position] = finding
+
+    def _judge_beginning(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
+        position = track.start.target
+        if state.shows_begun(track.baseline):
+            return RestartBegan(at=at, target=position, seen=state.describe())
+        if not state.is_exactly(track.baseline):
+            track.moved = True
+            if state.shows_failure(track.baseline):
+                return self._failed(track, state, "the cluster went down")
+        if at < track.followed_from + self.policy.confirm_within:
+            return None
+        return self._judge_unbegun(track, at)
+
+    def _judge_unbegun(self, track: Track, at: float) -> TargetEvent:
+        """Say what it means that nothing was seen to begin in all of `confirm_within`."""
+        within = format_span(self.policy.confirm_within)
+        if track.phase is Phase.ACCEPTED:
+            return self._unknown(track, f"accepted, but not seen to begin within {within}")
+        if track.moved:
+            return self._unknown(track, "no answer, and the cluster changed without a restart seen")
+        position = track.start.target
+        if self._tries_of(position).lost >= self.policy.max_reissues:
+            return self._unknown(track, f"no answer, and not seen to begin within {within}")
+        return RestartDisproved(at=at, target=position, attempt=track.start.attempt)
+
+    def _judge_end(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
+        position = track.start.target
+        if at < track.followed_from + self.policy.settle:
+            return None
+        if state.shows_failure(track.baseline):
+            return self._failed(track, state, "the restart failed")
+        if state.shows_ready(track.baseline):
+            return self._judge_ready(track, at)
+        if track.phase is Phase.SETTLING:
+            return RestartUnsettled(at=at, target=position, seen=state.describe())
+        if at >= self._healthy_by(track):
+            within = format_span(self.policy.healthy_deadline)
+            return self._failed(track, state, f"not ready within {within}")
+        return None
+
+    def _judge_ready(self, track: Track, at: float) -> TargetEvent | None:
+        position = track.start.target
+        ready_since = at if track.ready_since is None else track.ready_since
+        if at >= ready_since + self.policy.stable_for:
+            return TargetEnded(at=at, target=position, outcome=Outcome.RESTARTED)
+        return RestartSettling(at=at, target=position) if track.ready_since is None else None
+
+    def _failed(self, track: Track, state: ClusterState, what: str) -> TargetEnded:
+        reason = f"{what}: {state.describe()}"
+        code = (state.failed_reason or "").split(":", 1)[0].split(" ", 1)[0] or None
+        is_new = state.failed_reason != track.baseline.failed_reason
+        return TargetEnded(
+            at=0.0,
+            target=track.start.target,
+            outcome=Outcome.FAILED,
+            reason=reason,
+            error=ErrorInfo(
+                error_class="restart_failed", message=reason, code=code if is_new else None
+            ),
+        )
+
+    def _unknown(self, track: Track, reason: str) -> TargetEnded:
+        error = track.answer.error if track.answer is not None else None
+        return TargetEnded(
+            at=0.0,
+            target=track.start.target,
+            outcome=Outcome.UNKNOWN,
+            reason=reason,
+            error=error or ErrorInfo(error_class="unconfirmed", message=reason),
+            slot_until=self._healthy_by(track),
+        )
+
+    def _watch_soak(self, watch: Watch, at: float) -> None:
+        if self._soak is None or not watch.soaking:
+            return
+        for position in watch.soaking:
+            state = watch.states.get(self.plan.targets[position].cluster_id)
+            if state is not None and state.is_down and position not in self._findings:
+                reason = f"unhealthy again during the soak: {state.describe()}"
+                self._findings[position] = TargetRelapsed(
+                    at=at,
+                    target=position,
+                    reason=reason,
+                    error=ErrorInfo(error_class="relapsed", message=reason),
+                )
+        if at >= self._soak.ends_at:
+            self._soak.unseen.discard(watch.project_id)
+
+    # ------------------------------------------------------------------------------- decisions
+
+    def due(self, now: float) -> Iterator[Command]:
+        """Yield what is to be done now, one at a time; record or do each before taking the next."""
+        while (command := self._next(now)) is not None:
+            yield command
+
+    def _next(self, now: float) -> Command | None:
+        if self._findings:
+            return Record(replace(next(iter(self._findings.values())), at=now))
+        if self.aborted:
+            return None
+        return (
+            self._give_up(now)
+            or self._stop(now)
+            or self._turn_wave(now)
+            or self._start(now)
+            or self._look(now)
+        )
+
+    def _give_up(self, now: float) -> Record | None:
+        """End what could not be seen for so long that its deadline has passed."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, position, attempt = heapq.heappop(self._deadlines)
+            track = self._tracks.get(position)
+            if track is None or track.start.attempt != attempt:
+                continue
+            if track.phase is Phase.SETTLING:
+                later = max(at, now) + self.policy.stable_for + self.policy.poll_every
+                heapq.heappush(self._deadlines, (later, position, attempt))
+                continue
+            within = format_span(self.policy.healthy_deadline)
+            return Record(replace(self._unknown(track, f"not seen ready within {within}"), at=now))
+        return None
+
+    def _stop(self, now: float) -> Record | None:
+        reason = None
+        (error_class, code), times = self._same_refusals
+        if self.stopping is not None:
+            return None
+        if self._harmed_canary:
+            reason = "a failure in the canary"
+        elif self.failures > self.allowed:
+            reason = f"max_failures: {self.failures} failed, {self.allowed} allowed"
+        elif times >= SAME_REFUSALS:
+            reason = f"correlated: {times} refusals in a row, all {code or error_class}"
+        return Record(RunStopping(at=now, reason=reason, by="orchestrator")) if reason else None
+
+    def _turn_wave(self, now: float) -> Record | None:
+        number = self._waves_done
+        if self.stopping is not None or number == len(self.plan.waves):
+            return None
+        if not self._is_open:
+            return Record(WaveOpened(at=now, wave=number))
+        if self._left_in_wave[number]:
+            return None
+        if self._soak is None:
+            return Record(
+                WaveSoaking(at=now, wave=number)
+                if self._has_to_soak(number)
+                else WaveFinished(at=now, wave=number)
+            )
+        is_over = now >= self._soak.ends_at and not self._soak.unseen
+        return Record(WaveFinished(at=now, wave=number)) if is_over else None
+
+    def _has_to_soak(self, number: int) -> bool:
+        wave = self.plan.waves[number]
+        touched = {Outcome.RESTARTED, Outcome.ACCEPTED}
+        return wave.soak > 0 and any(self._outcomes[p] in touched for p in wave.targets)
+
+    def _start(self, now: float) -> Command | None:
+        if self.stopping is not None or self._soak is not None or not self._is_open:
+            return None
+        while (position := self.lanes.next(now)) is not None:
+            command = self._consider(position, now)
+            if command is not None:
+                return command
+        return None
+
+    def _consider(self, position: int, now: float) -> Command | None:
+        """Decide by its baseline about a target that every limit lets through."""
+        target = self.plan.targets[position]
+        other = self._elsewhere.get((target.project_id, target.cluster_id))
+        if other is not None and (other.ended_at is None or other.ended_at > now):
+            self._put_back(position, now + self.policy.poll_every)
+            return None
+        watch = self._watch_of(position)
+        if watch.blind is not None:
+            return self._ended_here(
+                now, position, Outcome.REFUSED, "its project cannot be read", watch.blind
+            )
+        state = self._baseline(position, watch, now)
+        if state is None:
+            self._to_examine.append(position)
+            return None
+        return self._by_baseline(position, state, now)
+
+    def _baseline(self, position: int, watch: Watch, now: float) -> ClusterState | None:
+        at, state = self._examined.get(position, (-math.inf, None))
+        if state is not None and now <= at + FRESH_FOR:
+            return state
+        return watch.states.get(self.plan.targets[position].cluster_id)
+
+    def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command:
+        tries = self._tries.get(position)
+        if state.is_busy and tries is not None and tries.lost:
+            reason = f"asked before without an answer, and busy now: {state.describe()}"
+            error = ErrorInfo(error_class="unconfirmed", message=reason)
+            return self._ended_here(now, position, Outcome.UNKNOWN, reason, error)
+        if state.is_busy:
+            return self._ended_here(now, position, Outcome.SKIPPED, "busy")
+        if not state.is_ready and self.policy.unhealthy is Unhealthy.SKIP:
+            asked = self.policy.unhealthy_asked
+            return self._ended_here(now, position, Outcome.SKIPPED, "unhealthy", asked=asked)
+        attempt = self._attempts.get(position, 0) + 1
+        return Restart(
+            RestartRequested(
+                at=now,
+                target=position,
+                attempt=attempt,
+                request_id=request_id_of(self.run_id, self.plan.targets[position], attempt),
+                baseline=state,
+            )
+        )
+
+    def _ended_here(
+        self,
+        now: float,
+        position: int,
+        outcome: Outcome,
+        reason: str,
+        error: ErrorInfo | None = None,
+        *,
+        asked: bool = False,
+    ) -> Record:
+        return Record(
+            TargetEnded(
+                at=now, target=position, outcome=outcome, reason=reason, error=error, asked=asked
+            )
+        )
+
+    def _look(self, now: float) -> Look | LookAt | None:
+        if self._to_examine:
+            return LookAt(self._to_examine.popleft())
+        while self.lanes.wanted:
+            watch = self._watches[self.lanes.wanted.pop()]
+            if not watch.is_looking:
+                self._look_by(watch, now)
+        self._forget_stale_looks()
+        if not self._agenda or self._agenda[0][0] > now:
+            return None
+        watch = self._watches[heapq.heappop(self._agenda)[1]]
+        watch.due_at = math.inf
+        watch.is_looking = True
+        return Look(watch.project_id, watch.region)
+
+
+_RUN = -1
+"""Where a finding about the run itself is kept among those about targets."""
+
+
+def _doubling(first: float, times: int) -> float:
+    return min(LONGEST_WAIT, first * 2.0 ** (times - 1))

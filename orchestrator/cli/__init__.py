@@ -1,0 +1,100 @@
+"""The command line: turn options into one call, and its end into an exit code.
+
+Data goes to standard output, words to standard error. Commands are loaded when they are called:
+`--help` imports click and nothing else.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from orchestrator.errors import ExitCode, OrchestratorError
+
+_COMMANDS = {
+    "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
+    "report": ("orchestrator.cli.history", "Write the report of a run again."),
+    "runs": ("orchestrator.cli.history", "List the runs of the journal."),
+    "simulate": ("orchestrator.cli.simulate", "Serve a pretend service on loopback."),
+}
+"""Each command, the module that has it under its name, and its line in the list."""
+
+
+class _Commands(click.Group):
+    """Commands by name; a module is imported when its command is asked for."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(_COMMANDS[name][0]), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table is wrong otherwise
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in _COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's signature
+    if value:
+        from importlib.metadata import version  # noqa: PLC0415 - only who asks pays for it
+
+        click.echo(f"orchestrator {version('fleet-restart-orchestrator')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 all restarted, 1 some not, 2 wrong use (nothing sent), 3 stopped early, "
+    "4 not possible now, 130 aborted, 70 a bug.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Print the version and leave.",
+)  # fmt: skip
+def commands() -> None:
+    """Restart a fleet of managed search clusters within limits that hold, and say what happened."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line; return its exit code."""
+    try:
+        code = commands.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="orchestrator",
+            standalone_mode=False,
+        )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _said(ExitCode.ABORTED, "aborted")
+    except OrchestratorError as error:
+        return _said(error.exit_code, f"error: {error}")
+    except BrokenPipeError:
+        # Whoever read our output has left; python must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception:  # noqa: BLE001 - the last line of defence: say that it is our fault
+        traceback.print_exc()
+        return _said(
+            ExitCode.BUG,
+            "error: this is a bug in orchestrator, not in what you did; the journal holds what "
+            "happened until here, `orchestrator report` prints it",
+        )
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _said(code: ExitCode, words: str) -> int:
+    try:
+        click.echo(words, err=True)
+    except OSError:
+        pass  # the terminal is gone; the exit code still tells
+    return code

@@ -1,0 +1,77 @@
+"""Options that several commands share, made from the table of settings."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from orchestrator.config import CONFIG_VARIABLE, KEYS, Key, Settings, load_settings, user_config_file
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+JOURNAL = ("journal.url",)
+"""What a command needs that only reads the journal."""
+
+_SPELLED_OTHERWISE = {
+    "follow.wait": "--no-wait",
+    "follow.max_reissues": "--max-reissues",
+    "log.level": "--log-level",
+}
+
+
+def settings_options(names: Iterable[str] = tuple(KEYS)) -> Callable[[CommandT], CommandT]:
+    """Give a command an option for each of these settings, and `--config`."""
+
+    def decorate(command: CommandT) -> CommandT:
+        for name in reversed(tuple(names)):
+            command = _option(KEYS[name])(command)
+        return click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"Settings, in TOML; {CONFIG_VARIABLE}, ./orchestrator.toml and the user's own "
+            "file are the next best.",
+        )(command)
+
+    return decorate
+
+
+def _option(key: Key) -> Callable[[CommandT], CommandT]:
+    words = key.help[0].upper() + key.help[1:]
+    if key.name == "follow.wait":
+        return click.option(
+            "--no-wait", "wait", flag_value="false", default=None,
+            help="Do not follow restarts: a target ends with the service's answer.",
+        )  # fmt: skip
+    default = f"  [{key.default_text}]" if key.default_text else ""
+    return click.option(
+        f"--{key.option}",
+        key.option.replace("-", "_"),
+        metavar=key.metavar,
+        multiple=key.is_many,
+        default=None,
+        help=f"{words}.{default}" + (" May be given several times." if key.is_many else ""),
+    )
+
+
+def settings_from(given: dict[str, Any], config_file: Path | None) -> Settings:
+    """Take the settings' options out of `given` and load settings with them.
+
+    Raises:
+        ConfigError: every mistake in options, environment and file.
+    """
+    options = {}
+    for name, key in KEYS.items():
+        parameter = "wait" if name == "follow.wait" else key.option.replace("-", "_")
+        if parameter in given:
+            options[name] = given.pop(parameter)
+    return load_settings(
+        options=options,
+        environ=os.environ,
+        config_file=config_file,
+        cwd=Path.cwd(),
+        user_config=user_config_file(),
+    )

@@ -1,0 +1,210 @@
+"""`orchestrator restart`: plan, ask, restart, follow, report."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from orchestrator.cli.options import settings_from, settings_options
+from orchestrator.cli.watchers import watchers_for
+from orchestrator.config import KEYS, Settings
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.fleet import Fleet, Format, read_fleet
+from orchestrator.model import Outcome
+from orchestrator.plan import Plan
+from orchestrator.preflight import prepare
+from orchestrator.report import plan_member
+from orchestrator.session import Result, Simulation, run_plan
+from orchestrator.span import format_span
+
+
+@click.command()
+@click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
+@click.option(
+    "--format", "format_", type=click.Choice([str(f) for f in Format]),
+    help="How the fleet is written, where its suffix does not tell.",
+)  # fmt: skip
+@click.option(
+    "--only", metavar="OUTCOMES",
+    help="From a report: only targets that ended like this, such as not_started,failed.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Stop after the plan; nothing is sent.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--expect", type=int, metavar="N", help="Do not ask, and fail unless N targets.")
+@click.option("--simulate", is_flag=True, help="Restart the clusters of the built-in simulator.")
+@click.option(
+    "--scenario", type=click.Path(path_type=Path), metavar="FILE",
+    help="How the simulator behaves, with --simulate.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the simulator.  [0]")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), metavar="FILE",
+    help="Where the simulator writes what it did, with --simulate.",
+)  # fmt: skip
+@click.option("--no-reissue", is_flag=True, help="Never repeat a call whose answer was lost.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every step: --log-level debug.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text",
+    help="How --dry-run prints the plan.",
+)  # fmt: skip
+@settings_options(KEYS)
+def restart(
+    fleet: tuple[str, ...],
+    *,
+    format_: str | None,
+    only: str | None,
+    config_file: Path | None,
+    no_reissue: bool,
+    verbose: bool,
+    **given: Any,
+) -> int:
+    """Restart every cluster of FLEET within the limits, and report on each.
+
+    FLEET is a file of project/cluster pairs (csv, txt, json, jsonl, yaml), a report of an earlier
+    run, or - for standard input; several are taken together.
+    """
+    if no_reissue:
+        given["max_reissues"] = 0
+    if verbose:
+        given["log_level"] = "debug"
+    settings = settings_from(given, config_file)
+    read = read_fleet(
+        fleet,
+        stdin=sys.stdin.buffer,
+        format_=Format(format_) if format_ else None,
+        only=_outcomes(only),
+    )
+    plan = prepare(read, settings)
+    _describe(plan, read)
+    if given["dry_run"]:
+        _print_plan(plan, given["output"])
+        return ExitCode.OK
+    _confirm(plan, yes=given["yes"], expect=given["expect"], is_simulated=given["simulate"])
+    simulation = _simulation(given)
+    with watchers_for(settings, plan, sys.stderr) as watchers:
+        result = anyio.run(_run, plan, settings, simulation, watchers)
+    _say_how_it_ended(result)
+    return result.exit_code
+
+
+async def _run(
+    plan: Plan, settings: Settings, simulation: Simulation | None, watchers: Any
+) -> Result:
+    return await run_plan(plan, settings, simulation=simulation, watchers=watchers)
+
+
+def _simulation(given: dict[str, Any]) -> Simulation | None:
+    if not given["simulate"]:
+        for name in ("scenario", "trace"):
+            if given[name] is not None:
+                raise UsageError(f"--{name} is for the simulator; give --simulate too, or leave it")
+        return None
+    return Simulation.load(given["scenario"], seed=given["seed"], trace=given["trace"])
+
+
+def _outcomes(text: str | None) -> frozenset[Outcome] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Outcome)]
+    if unknown or not names:
+        raise UsageError(
+            f"--only {text!r}: {', '.join(unknown) or 'nothing'} is no outcome; "
+            f"use some of {', '.join(Outcome)}"
+        )
+    return frozenset(Outcome(name) for name in names)
+
+
+def _describe(plan: Plan, read: Fleet) -> None:
+    """Say in a few lines what would be done and how fast, so that it can be agreed to."""
+    total = len(plan.targets)
+    policy = plan.policy
+    projects = len({target.project_id for target in plan.targets})
+    lines = [f"plan {plan.plan_id}: {_count(total, 'cluster')} in {_count(projects, 'project')}"]
+    if read.collapsed:
+        lines.append(f"  {_count(read.collapsed, 'line')} named a cluster again and count once")
+    kinds = Counter(str(target.kind) for target in plan.targets)
+    lines.append("  kind      " + ", ".join(f"{kind} ({n})" for kind, n in kinds.items()))
+    lines.append(
+        "  waves     "
+        + ", then ".join(
+            f"{wave.name} ({len(wave.targets)}"
+            + (f", soak {format_span(wave.soak)})" if wave.soak else ")")
+            for wave in plan.waves
+        )
+    )
+    lines.append("  limits    " + ", ".join(str(limit) for limit in policy.limits))
+    allowed = policy.max_failures.of(total)
+    said = f"{policy.max_failures} of {total} → {allowed}"
+    lines.append(f"  failures  {said if policy.max_failures.is_percent else allowed} allowed")
+    click.echo("\n".join(lines), err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _print_plan(plan: Plan, output: str) -> None:
+    wave_of = {p: wave.name for wave in plan.waves for p in wave.targets}
+    ordered = [(wave_of[p], plan.targets[p]) for wave in plan.waves for p in wave.targets]
+    if output == "json":
+        document = {
+            **plan_member(plan),
+            "targets": [
+                {
+                    "project_id": target.project_id,
+                    "cluster_id": target.cluster_id,
+                    "name": target.name,
+                    "region": target.region,
+                    "labels": dict(target.labels),
+                    "kind": str(target.kind),
+                    "wave": wave,
+                }
+                for wave, target in ordered
+            ],
+        }
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    for wave, target in ordered:
+        click.echo("\t".join((wave, str(target), str(target.kind), target.name or "")).rstrip())
+
+
+def _confirm(plan: Plan, *, yes: bool, expect: int | None, is_simulated: bool) -> None:
+    total = len(plan.targets)
+    if expect is not None and expect != total:
+        raise UsageError(
+            f"--expect {expect}: the fleet has {_count(total, 'cluster')}; nothing was sent. "
+            "Check the fleet, or expect that many"
+        )
+    if yes or expect is not None:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            f"there is no terminal to ask on; give --yes, or --expect {total} to agree to "
+            f"{_count(total, 'cluster')}; nothing was sent"
+        )
+    projects = len({target.project_id for target in plan.targets})
+    what = "simulated clusters" if is_simulated else "clusters"
+    click.echo(
+        f"Restart {total} {what} in {_count(projects, 'project')}? Type {total} to go on: ",
+        err=True, nl=False,
+    )  # fmt: skip
+    typed = sys.stdin.readline().strip()
+    if typed != str(total):
+        raise UsageError(f"{typed!r} is not {total}; nothing was sent")
+
+
+def _say_how_it_ended(result: Result) -> None:
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in result.counts.items() if n)
+    lines = [f"run {result.run_id} {result.outcome}: {counts}"]
+    if result.stop_reason:
+        lines.append(f"stopped by {result.stop_reason}")
+    if result.report != "-":
+        lines.append(f"report: {result.report}")
+    if result.exit_code in {ExitCode.STOPPED, ExitCode.ABORTED, ExitCode.UNAVAILABLE}:
+        lines.append(f"to go on: orchestrator resume {result.run_id}")
+    click.echo("\n".join(lines), err=True)

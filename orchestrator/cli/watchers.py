@@ -1,0 +1,31 @@
+"""Who is told of a run: the picture on a terminal, plain lines elsewhere, the log."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TextIO
+
+from orchestrator.config import Settings
+from orchestrator.engine import Watcher
+from orchestrator.plan import Plan
+from orchestrator.watch.log import LogWatcher, open_log
+from orchestrator.watch.progress import progress_for
+
+
+@contextmanager
+def watchers_for(settings: Settings, plan: Plan, stream: TextIO) -> Iterator[list[Watcher]]:
+    """Open the watchers that the settings ask for.
+
+    A log without a file takes the place of the progress on the same stream when it was asked for,
+    as JSON or at the level of debug: two voices on one stream would be read by nobody.
+    """
+    log = settings.log
+    with ExitStack() as stack:
+        watchers: list[Watcher] = []
+        speaks_here = log.file is None and (log.format == "json" or log.level == "debug")
+        if log.file is not None or speaks_here:
+            logger = open_log(format_=log.format, file=log.file, level=log.level, stream=stream)
+            watchers.append(LogWatcher(logger, plan))
+        if not speaks_here:
+            watchers.append(stack.enter_context(progress_for(stream, os.environ, plan)))
+        yield watchers

@@ -1,0 +1,353 @@
+"""The service over HTTP, as the engine wants it.
+
+Rules:
+
+- A restart call ends in an answer, whatever happens on its way, and is made once: nothing here or
+  below repeats a POST, follows a redirect or keeps a cookie.
+- It was `unsent` only if its connection was never made; any other mishap is `lost`.
+- A look either shows everything asked for or raises: a list with clusters missing is no list.
+- Every call has one patience, `request_timeout`, from waiting for a connection to the body's end.
+- What a credential put into a call is blotted out of what is kept of its answer.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.css.answers import (
+    read_answer,
+    read_detail,
+    read_listing,
+    read_refusal,
+    refuses_values,
+)
+from orchestrator.css.codes import ErrorClass
+from orchestrator.css.credentials import CredentialProvider
+from orchestrator.css.endpoints import Endpoint, read_endpoint
+from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
+from orchestrator.css.listing import Page, Pass, missing
+from orchestrator.errors import CloudError, OrchestratorError, UsageError
+from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
+
+SMALL_BODY = 1024 * 1024
+"""Bytes of a restart's answer or of one cluster's detail; more is not read."""
+
+PAGE_BODY = 64 * SMALL_BODY
+"""Bytes of one page of a list; more is not read."""
+
+PAGE_SIZES = (1000, 100, 10)
+"""Clusters asked for in a page; the next smaller when the service refuses the first."""
+
+MOST_PAGES = 10_000
+"""Pages read of one list before it is called endless."""
+
+REREADS = 2
+"""Times a list is read again from the start when clusters were missing at its end."""
+
+_OK = 200
+_UNAUTHORIZED = 401
+_LEAST_SECRET = 8
+_PUBLIC_HEADERS = frozenset({"x-project-id", "x-domain-id", "x-sdk-date", "host", "content-type"})
+
+_PATHS: Mapping[Call, tuple[str, str]] = {
+    Call.RESTART: ("v1.0", "restart"),
+    Call.RESTART_PART: ("v2.0", "restart"),
+    Call.ROLLING: ("v2.0", "rolling-restart"),
+    Call.REBOOT: ("v1.0", "reboot"),
+}
+
+
+class CssClient:
+    """The service, for as long as the context lasts; fits `engine.Cloud`.
+
+    Args:
+        endpoint_for: the endpoint's URL for a project and the region its target names.
+        credentials: what authenticates each call.
+        now: the steady moment, for the times of an answer.
+        request_timeout: seconds of patience with one call.
+        connections: connections open at once; further calls wait, which is within their patience.
+        ca_file: PEM certificates to trust besides the system's.
+    """
+
+    def __init__(
+        self,
+        endpoint_for: Callable[[str, str | None], str],
+        credentials: CredentialProvider,
+        now: Callable[[], float],
+        *,
+        request_timeout: float = 30.0,
+        connections: int = 100,
+        ca_file: Path | None = None,
+    ) -> None:
+        self._endpoint_for = endpoint_for
+        self._credentials = credentials
+        self._now = now
+        self._exchange = Exchange(
+            patience=request_timeout, connections=connections, ca_file=ca_file
+        )
+        self._endpoints: dict[tuple[str, str | None], Endpoint] = {}
+        self._page_size = PAGE_SIZES[0]
+
+    async def __aenter__(self) -> Self:
+        """Open the pool of connections.
+
+        Raises:
+            UsageError: the CA file cannot be read.
+        """
+        await self._exchange.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._exchange.__aexit__(kind, error, traceback)
+
+    # ---------------------------------------------------------------------------------- restart
+
+    async def restart(self, target: Target, request_id: str) -> Answer:
+        """Ask for one restart; whatever happens on the way is in the answer, never raised."""
+        sent_at = self._now()
+        body = _body_of(target)
+        version, verb = _PATHS[target.kind.call]
+        try:
+            endpoint = self._endpoint(target.project_id, target.region)
+            url = endpoint.url(version, target.project_id, "clusters", target.cluster_id, verb)
+            signed = await self._credentials.headers(target.project_id, "POST", url, body)
+        except OrchestratorError as exc:
+            return self._not_asked(exc, sent_at, request_id)
+        headers = {**signed, "X-Request-Id": request_id}
+        try:
+            reply = await self._exchange.call(
+                "POST", url, headers, endpoint=endpoint, body=body, most=SMALL_BODY
+            )
+        except BrokenCallError as exc:
+            return self._broken(exc, sent_at, request_id)
+        return read_answer(
+            reply.status,
+            reply.headers,
+            _without(reply.body, signed),
+            sent_at=sent_at,
+            answered_at=self._now(),
+            request_id=request_id,
+            now_wall=time.time(),
+        )
+
+    def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
+        """Return the answer of a call that was not made, for want of an address or a credential."""
+        verdict, name = Verdict.UNSENT, ErrorClass.UNSENT
+        status = code = retry_after = None
+        if isinstance(error, CloudError):
+            status, code, retry_after = error.status, error.code, error.retry_after
+            if status == _UNAUTHORIZED:
+                verdict, name = Verdict.UNAUTHORIZED, ErrorClass.UNAUTHORIZED
+        elif isinstance(error, UsageError):
+            verdict, name = Verdict.REFUSED, ErrorClass.BAD_REQUEST
+        return Answer(
+            verdict=verdict,
+            sent_at=sent_at,
+            answered_at=self._now(),
+            request_id=request_id,
+            retry_after=retry_after,
+            error=ErrorInfo(
+                error_class=name.value,
+                message=str(error),
+                status=status,
+                code=code,
+                request_id=request_id,
+            ),
+        )
+
+    def _broken(self, error: BrokenCallError, sent_at: float, request_id: str) -> Answer:
+        name, message = ErrorClass.UNSENT, str(error)
+        if error.may_have_left:
+            name, message = ErrorClass.LOST, f"{error}; it may have begun, so look at the cluster"
+        return Answer(
+            verdict=Verdict.LOST if error.may_have_left else Verdict.UNSENT,
+            sent_at=sent_at,
+            answered_at=self._now(),
+            status=error.status,
+            request_id=request_id,
+            error=ErrorInfo(
+                error_class=name.value,
+                message=message,
+                status=error.status,
+                request_id=request_id,
+            ),
+        )
+
+    # ------------------------------------------------------------------------------------ looks
+
+    async def show_cluster(self, target: Target) -> ClusterState:
+        """Return one cluster.
+
+        Raises:
+            GoneError: the service does not know it, or not for us.
+            CloudError: no usable answer; looking again later may help.
+        """
+        doing = f"looking at cluster {target}"
+        path = ("clusters", target.cluster_id)
+        reply = await self._look(target.project_id, target.region, path, doing, most=SMALL_BODY)
+        if reply.status != _OK:
+            raise _refusal(reply, doing)
+        try:
+            found, state = read_detail(reply.body)
+        except ValueError as exc:
+            raise _unreadable(reply, doing, exc) from exc
+        if found != target.cluster_id:
+            raise _unreadable(reply, doing, ValueError("it shows another cluster"))
+        return state
+
+    async def list_clusters(
+        self, project_id: str, region: str | None
+    ) -> Mapping[str, ClusterState]:
+        """Return all clusters of a project by id.
+
+        Raises:
+            CloudError: no complete list could be had; looking again later may help.
+        """
+        union: dict[str, ClusterState] = {}
+        rereads = REREADS
+        while True:
+            latest = await self._read_list(project_id, region)
+            if latest.is_whole:
+                return latest.clusters
+            union |= latest.clusters
+            # Clusters that move are missing in turn; all passes together may have every one.
+            if latest.total is not None and len(union) >= latest.total:
+                return union
+            if not rereads:
+                raise CloudError(
+                    f"{_listing(project_id)}: {missing(latest, len(union))} after reading the list "
+                    f"{1 + REREADS} times; look again when no clusters are being created or deleted"
+                )
+            rereads -= 1
+
+    async def _read_list(self, project_id: str, region: str | None) -> Pass:
+        """Read the list once from its start, as far as it goes."""
+        page, size = await self._first_page(project_id, region)
+        latest = Pass(size)
+        latest.add(page)
+        for _ in range(MOST_PAGES):
+            if latest.is_over:
+                return latest
+            start = latest.received + 1
+            following = await self._page(project_id, region, size, start, may_end=True)
+            latest.add(following or _PAST_THE_END)
+        raise CloudError(
+            f"{_listing(project_id)}: it did not end after {MOST_PAGES} pages of {size}; "
+            "check that the endpoint is the service's"
+        )
+
+    async def _first_page(self, project_id: str, region: str | None) -> tuple[Page, int]:
+        """Return the first page, and its size: the largest that the service takes."""
+        for size in PAGE_SIZES:
+            if size <= self._page_size:
+                is_last = size == PAGE_SIZES[-1]
+                page = await self._page(project_id, region, size, 1, may_end=not is_last)
+                if page is not None:
+                    self._page_size = size
+                    return page, size
+        raise AssertionError("the last size is refused by raising")  # pragma: no cover
+
+    async def _page(
+        self, project_id: str, region: str | None, size: int, start: int, *, may_end: bool
+    ) -> Page | None:
+        """Return one page, or None if `may_end` and the service refuses size or start."""
+        doing = _listing(project_id)
+        # Older services count from `start`, newer ones from `offset`.
+        query = f"limit={size}&offset={start}&start={start}"
+        reply = await self._look(
+            project_id, region, ("clusters",), doing, most=PAGE_BODY, query=query
+        )
+        if reply.status != _OK:
+            if may_end and refuses_values(reply.status, reply.body):
+                return None
+            raise _refusal(reply, doing)
+        try:
+            return read_listing(reply.body)
+        except ValueError as exc:
+            raise _unreadable(reply, doing, exc) from exc
+
+    async def _look(
+        self,
+        project_id: str,
+        region: str | None,
+        path: tuple[str, ...],
+        doing: str,
+        *,
+        most: int,
+        query: str = "",
+    ) -> Reply:
+        """Read one resource of a project; what tells of an error has no credentials in it."""
+        try:
+            endpoint = self._endpoint(project_id, region)
+            url = endpoint.url("v1.0", project_id, *path, query=query)
+            signed = await self._credentials.headers(project_id, "GET", url, b"")
+        except UsageError as exc:
+            name = ErrorClass.BAD_REQUEST.value
+            raise CloudError(f"{doing}: {exc}", error_class=name) from exc
+        headers = {**signed, "Accept-Encoding": "gzip, deflate"}
+        try:
+            reply = await self._exchange.call("GET", url, headers, endpoint=endpoint, most=most)
+        except BrokenCallError as exc:
+            name = (ErrorClass.LOST if exc.may_have_left else ErrorClass.UNSENT).value
+            raise CloudError(f"{doing}: {exc}; look again later", error_class=name) from exc
+        if reply.status == _OK:
+            return reply
+        return reply._replace(body=_without(reply.body, signed))
+
+    def _endpoint(self, project_id: str, region: str | None) -> Endpoint:
+        """Return where calls for a project go.
+
+        Raises:
+            UsageError: no call may go there.
+        """
+        known = self._endpoints.get((project_id, region))
+        if known is None:
+            known = read_endpoint(self._endpoint_for(project_id, region))
+            self._endpoints[project_id, region] = known
+        return known
+
+
+_PAST_THE_END: Page = ((), None)
+
+
+def _body_of(target: Target) -> bytes:
+    kind = target.kind
+    if kind.call in {Call.RESTART, Call.REBOOT}:
+        return b""
+    wanted = {"type": "role", "value": ",".join(kind.roles) or "all"}
+    if kind.node is not None:
+        wanted = {"type": "node", "value": kind.node}
+    return json.dumps(wanted).encode()
+
+
+def _without(body: bytes, signed: Mapping[str, str]) -> bytes:
+    """Return `body` without what a credential put into the call's headers."""
+    for name, value in signed.items():
+        secret = value.encode()
+        if len(secret) >= _LEAST_SECRET and secret in body and name.lower() not in _PUBLIC_HEADERS:
+            body = body.replace(secret, b"***")
+    return body
+
+
+def _listing(project_id: str) -> str:
+    return f"listing the clusters of project {project_id}"
+
+
+def _refusal(reply: Reply, doing: str) -> CloudError:
+    return read_refusal(reply.status, reply.headers, reply.body, doing, now_wall=time.time())
+
+
+def _unreadable(reply: Reply, doing: str, error: ValueError) -> CloudError:
+    return CloudError(
+        f"{doing}: the answer cannot be used: {error}; check that the endpoint is the service's",
+        status=reply.status,
+        error_class=ErrorClass.LOST.value,
+    )

@@ -1,0 +1,431 @@
+"""Carry out what the campaign decides; the only task group.
+
+The engine says what it needs of the world as small protocols; the HTTP client, the simulated
+service in memory and the journals fit by shape.
+
+One loop owns the campaign. It turns: everything that came in since the last turn is told to the
+campaign, everything the campaign decides is written in one durable transaction, and only then is
+any of it done. Workers make one call each and put what came of it into the inbox; they touch no
+state.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+
+from orchestrator.campaign import Campaign, Look, LookAt, Record, Restart
+from orchestrator.errors import CloudError, ExitCode, GoneError, JournalError
+from orchestrator.limits import Start
+from orchestrator.model import (
+    Answer,
+    ClusterState,
+    ErrorInfo,
+    Event,
+    RestartAnswered,
+    RestartRequested,
+    RestartWithdrawn,
+    RunAborted,
+    RunFinished,
+    RunnerStarted,
+    RunStopping,
+    Target,
+    Verdict,
+)
+from orchestrator.report import exit_code_for
+
+STALE_INTENT = 10.0
+"""Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
+
+LAST_WORDS = 5.0
+"""Seconds for which an aborted run still waits for answers that are on their way."""
+
+
+class Clock(Protocol):
+    """One clock for a run: a steady axis of seconds that journals, limits and waiting share."""
+
+    def now(self) -> float:
+        """Return the steady moment: close to wall time, but it never steps and never goes back."""
+
+    @property
+    def wall_offset(self) -> float:
+        """Return what to add to a steady moment to print it as wall clock time."""
+
+
+class Cloud(Protocol):
+    """The service, as far as a run needs it."""
+
+    async def restart(self, target: Target, request_id: str) -> Answer:
+        """Ask for one restart; whatever happens on the way is in the answer, never raised."""
+
+    async def list_clusters(
+        self, project_id: str, region: str | None
+    ) -> Mapping[str, ClusterState]:
+        """Return all clusters of a project by id.
+
+        Raises:
+            CloudError: no complete list could be had; looking again later may help.
+        """
+
+    async def show_cluster(self, target: Target) -> ClusterState:
+        """Return one cluster.
+
+        Raises:
+            GoneError: the service does not know it, or not for us.
+            CloudError: no usable answer; looking again later may help.
+        """
+
+
+class Journal(Protocol):
+    """Where one run's events and the shared ledger of starts are kept."""
+
+    async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
+        """Decide and record in one durable transaction.
+
+        `decide` is called once, under the store's lock, with what other runs' starts did since the
+        last call; the events it returns, and what they mean for the ledger, are durable on return.
+
+        Raises:
+            JournalError: nothing of it is in the journal.
+        """
+
+
+class Watcher(Protocol):
+    """Somebody who is told and cannot answer."""
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event, after it was recorded."""
+
+    def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
+        """Take note of something that is no part of the run's history, such as a failed look."""
+
+    def turned(self, campaign: Campaign, now: float) -> None:
+        """Look at the campaign between two turns, while nothing moves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Who runs: goes into the journal with the run."""
+
+    owner: str
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    outcome: str
+    exit_code: ExitCode
+    journal_error: JournalError | None
+    unwritten: tuple[Event, ...]
+    """What the journal could not take, for the report."""
+
+
+# What workers and signals put into the inbox: called with the moment of the turn, it tells the
+# campaign and returns what has to be recorded of it.
+_Fact = Callable[[float], Sequence[Event]]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What came of one turn: events to record, and what to do once they are."""
+
+    campaign: Campaign
+    facts: Sequence[_Fact]
+    now: Callable[[], float]
+    unwritten: Sequence[Event]
+    events: list[Event] = field(default_factory=list)
+    restarts: list[RestartRequested] = field(default_factory=list)
+    looks: list[Look | LookAt] = field(default_factory=list)
+    is_decided: bool = False
+
+    def decide(self, starts: Sequence[Start]) -> Sequence[Event]:
+        """Tell the campaign what came in and take down what it decides."""
+        self.is_decided = True
+        now = self.now()
+        self.campaign.take_note_of(starts, now)
+        for fact in self.facts:
+            for event in fact(now):
+                self._apply(event)
+        for command in self.campaign.due(now):
+            match command:
+                case Record(event=event):
+                    self._apply(event)
+                case Restart(event=event):
+                    self._apply(event)
+                    self.restarts.append(event)
+                case Look() | LookAt():
+                    self.looks.append(command)
+        return [*self.unwritten, *self.events] if self.unwritten else self.events
+
+    def withdraw(self, reason: str) -> None:
+        """Take back the intents of this turn: they are not durable, so nothing was sent."""
+        now = self.now()
+        for event in self.restarts:
+            self._apply(
+                RestartWithdrawn(at=now, target=event.target, attempt=event.attempt, reason=reason)
+            )
+        self.restarts.clear()
+
+    def _apply(self, event: Event) -> None:
+        self.campaign.apply(event)
+        self.events.append(event)
+
+
+class Engine:
+    """Runs one campaign against one cloud, one journal and one clock."""
+
+    def __init__(
+        self,
+        *,
+        campaign: Campaign,
+        cloud: Cloud,
+        journal: Journal,
+        clock: Clock,
+        runner: Runner,
+        watchers: Sequence[Watcher] = (),
+        beat: float = math.inf,
+        share_every: float = math.inf,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            campaign: the state of the run, replayed if it is resumed.
+            cloud: the service.
+            journal: where this run is written.
+            clock: the steady axis.
+            runner: who runs.
+            watchers: who is told.
+            beat: the longest time in seconds between two looks of the watchers at the campaign.
+            share_every: how often in seconds to see what other runs did while targets wait.
+        """
+        self._campaign = campaign
+        self._cloud = cloud
+        self._journal = journal
+        self._clock = clock
+        self._runner = runner
+        self._watchers = list(watchers)
+        self._beat = beat
+        self._share_every = share_every
+        self._inbox: list[_Fact] = []
+        self._news = anyio.Event()
+        self._journal_error: JournalError | None = None
+        self._unwritten: list[Event] = []
+        self._aborted_at = math.inf
+
+    async def run(self) -> Ending:
+        """Run the campaign to its end, whatever that is."""
+        self._put(self._take_up)
+        async with anyio.create_task_group() as tasks:
+            while not self._is_over():
+                turn = await self._turn()
+                for event in turn.restarts:
+                    tasks.start_soon(self._call, event)
+                for look in turn.looks:
+                    if isinstance(look, Look):
+                        tasks.start_soon(self._look, look)
+                    else:
+                        tasks.start_soon(self._look_at, look)
+                await self._wait()
+            tasks.cancel_scope.cancel()
+        return await self._finish()
+
+    def interrupt(self, by: str) -> None:
+        """Stop: the first time what runs is followed to its end, the second time not even that."""
+        if self._campaign.stopping is None:
+            self._put(lambda now: [RunStopping(at=now, reason=f"interrupted by {by}", by=by)])
+        elif not self._campaign.aborted:
+            self._put(lambda now: self._abort(now, by))
+
+    # ------------------------------------------------------------------------------------ turns
+
+    async def _turn(self) -> _Turn:
+        facts, self._inbox = self._inbox, []
+        turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
+        try:
+            await self._journal.write(turn.decide)
+        except JournalError as error:
+            self._go_on_without_journal(turn, error)
+        else:
+            self._unwritten = []
+        for event in turn.events:
+            self._tell(event)
+        return turn
+
+    def _go_on_without_journal(self, turn: _Turn, error: JournalError) -> None:
+        """Start nothing more, follow what runs, and keep what could not be written."""
+        if self._journal_error is None:
+            self._journal_error = error
+            self._notice("journal.lost", error=str(error))
+        if self._campaign.stopping is None:
+            stop = RunStopping(at=self._clock.now(), reason=f"journal: {error}", by="orchestrator")
+            self._campaign.apply(stop)
+            turn.events.append(stop)
+        if not turn.is_decided:
+            turn.decide(())
+        turn.withdraw("the intent could not be written down")
+        self._unwritten = [*self._unwritten, *turn.events]
+
+    async def _wait(self) -> None:
+        """Wait for news, or until the campaign has something to do by time alone."""
+        while not self._inbox and not self._is_over():
+            now = self._clock.now()
+            self._show(now)
+            wake_at = min(self._campaign.wake_at(now), self._shared_news_at(now), self._aborted_at)
+            if wake_at <= now:
+                return
+            self._news = anyio.Event()
+            with anyio.move_on_after(min(wake_at - now, self._beat)):
+                await self._news.wait()
+
+    def _shared_news_at(self, now: float) -> float:
+        waiting = len(self._campaign.lanes) and self._campaign.stopping is None
+        return now + self._share_every if waiting else math.inf
+
+    def _is_over(self) -> bool:
+        return self._campaign.finished or self._clock.now() >= self._aborted_at
+
+    def _put(self, fact: _Fact) -> None:
+        self._inbox.append(fact)
+        self._news.set()
+
+    def _take_up(self, now: float) -> Sequence[Event]:
+        """Note who runs; an intent of an earlier runner without an answer is an answer lost."""
+        started = RunnerStarted(
+            at=now,
+            owner=self._runner.owner,
+            host=self._runner.host,
+            pid=self._runner.pid,
+            wall_offset=self._clock.wall_offset,
+            version=self._runner.version,
+        )
+        message = "the runner ended before an answer was recorded"
+        lost = [
+            RestartAnswered(
+                at=now,
+                target=track.start.target,
+                attempt=track.start.attempt,
+                answer=Answer(
+                    verdict=Verdict.LOST,
+                    sent_at=track.start.granted_at,
+                    answered_at=now,
+                    error=ErrorInfo(error_class="lost", message=message),
+                ),
+            )
+            for track in self._campaign.unanswered()
+        ]
+        return [started, *lost]
+
+    def _abort(self, now: float, by: str) -> Sequence[Event]:
+        self._aborted_at = now + LAST_WORDS
+        return [RunAborted(at=now, by=by)]
+
+    async def _finish(self) -> Ending:
+        campaign = self._campaign
+        if campaign.aborted:
+            outcome = "aborted"
+        else:
+            outcome = "stopped" if campaign.stopping is not None else "completed"
+        exit_code = exit_code_for(
+            campaign.counts(), asked_skips=campaign.asked_skips, aborted=campaign.aborted
+        )
+        if self._journal_error is not None:
+            exit_code = ExitCode.UNAVAILABLE
+        self._put(lambda now: [RunFinished(at=now, outcome=outcome, exit_code=int(exit_code))])
+        await self._turn()
+        return Ending(outcome, exit_code, self._journal_error, tuple(self._unwritten))
+
+    # ---------------------------------------------------------------------------------- workers
+
+    async def _call(self, event: RestartRequested) -> None:
+        if self._clock.now() > event.at + STALE_INTENT:
+            withdrawn = "it could not be sent in time"
+            self._put(
+                lambda now: [
+                    RestartWithdrawn(
+                        at=now, target=event.target, attempt=event.attempt, reason=withdrawn
+                    )
+                ]
+            )
+            return
+        target = self._campaign.plan.targets[event.target]
+        answer = await self._cloud.restart(target, event.request_id)
+        self._put(
+            lambda now: [
+                RestartAnswered(at=now, target=event.target, attempt=event.attempt, answer=answer)
+            ]
+        )
+
+    async def _look(self, look: Look) -> None:
+        began_at = self._clock.now()
+        campaign, project_id = self._campaign, look.project_id
+        try:
+            states = await self._cloud.list_clusters(project_id, look.region)
+        except CloudError as error:
+            seen, retry_after = _error_of(error), error.retry_after
+            self._notice("look.failed", project=project_id, error=str(error))
+            self._tell_later(
+                lambda now: campaign.fail_to_observe(project_id, seen, now, retry_after)
+            )
+        else:
+            self._tell_later(lambda now: campaign.observe(project_id, states, began_at, now))
+
+    async def _look_at(self, look: LookAt) -> None:
+        began_at = self._clock.now()
+        campaign, position = self._campaign, look.target
+        target = campaign.plan.targets[position]
+        try:
+            state = await self._cloud.show_cluster(target)
+        except GoneError as error:
+            gone = _error_of(error)
+            self._tell_later(lambda _now: campaign.miss(position, gone))
+        except CloudError as error:
+            seen = _error_of(error)
+            self._notice("look.failed", cluster=str(target), error=str(error))
+            self._tell_later(lambda now: campaign.fail_to_observe_one(position, seen, now))
+        else:
+            self._tell_later(lambda now: campaign.observe_one(position, state, began_at, now))
+
+    def _tell_later(self, tell: Callable[[float], None]) -> None:
+        """Tell the campaign at the next turn what needs no record: what follows from it is due."""
+
+        def fact(now: float) -> Sequence[Event]:
+            tell(now)
+            return ()
+
+        self._put(fact)
+
+    # --------------------------------------------------------------------------------- watchers
+
+    def _tell(self, event: Event) -> None:
+        self._each_watcher(lambda watcher: watcher.saw(event))
+
+    def _notice(self, notice: str, **facts: object) -> None:
+        self._each_watcher(lambda watcher: watcher.noticed(notice, facts))
+
+    def _show(self, now: float) -> None:
+        self._each_watcher(lambda watcher: watcher.turned(self._campaign, now))
+
+    def _each_watcher(self, tell: Callable[[Watcher], None]) -> None:
+        """Tell every watcher; one that fails is dismissed, for no run depends on watchers."""
+        for watcher in list(self._watchers):
+            try:
+                tell(watcher)
+            except Exception as error:  # noqa: BLE001 - whatever a watcher raises is its own affair
+                self._watchers.remove(watcher)
+                self._notice("watcher.failed", watcher=type(watcher).__name__, error=repr(error))
+
+
+def _error_of(error: CloudError) -> ErrorInfo:
+    return ErrorInfo(
+        error_class=error.error_class,
+        message=str(error),
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id,
+    )

@@ -1,0 +1,30 @@
+"""What happened, in order, for good: events of runs, and the ledger of starts that runs share."""
+
+from orchestrator.journal.clock import SteadyClock
+from orchestrator.journal.memory import MemoryJournal, MemoryStore
+from orchestrator.journal.sqlite import SqliteJournal, SqliteStore, open_store
+from orchestrator.journal.store import (
+    Clock,
+    Decide,
+    RunJournal,
+    RunRecord,
+    RunState,
+    RunSummary,
+    Store,
+)
+
+__all__ = [
+    "Clock",
+    "Decide",
+    "MemoryJournal",
+    "MemoryStore",
+    "RunJournal",
+    "RunRecord",
+    "RunState",
+    "RunSummary",
+    "SqliteJournal",
+    "SqliteStore",
+    "SteadyClock",
+    "Store",
+    "open_store",
+]

@@ -1,0 +1,259 @@
+"""A journal in memory: for stories in virtual time and for rehearsals. No threads, no real clock.
+
+Several runs may share one `MemoryStore`; it is lost with the process, and that is its point.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import anyio.lowlevel
+
+from orchestrator.errors import JournalError
+from orchestrator.journal.store import (
+    ALPHABET,
+    Clock,
+    Decide,
+    RunRecord,
+    RunSummary,
+    cluster_is_taken,
+    is_live,
+    no_such_run,
+    run_exists,
+    run_id_at,
+    start_exists,
+    start_of,
+    state_of,
+    still_matters,
+)
+from orchestrator.limits import Start, change_of
+from orchestrator.model import Event, RestartRequested, RunFinished, RunnerStarted, TargetEvent
+
+_Key = tuple[str, int, int]
+_Cluster = tuple[str, str, str]
+
+
+def _everyone_lives(_: RunnerStarted) -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class _Run:
+    record: RunRecord
+    wall_created_at: float
+    events: list[Event] = field(default_factory=list)
+
+
+class _Ledger:
+    """Every start of every run, in the order in which they last changed."""
+
+    def __init__(self) -> None:
+        self.starts: dict[_Key, Start] = {}
+        self.latest: dict[tuple[str, int], int] = {}
+        self.live: dict[_Cluster, _Key] = {}
+        self.changes: list[_Key] = []
+        self._worlds: dict[str, str] = {}
+
+    def take_over(self, world: str, rows: dict[_Key, Start]) -> None:
+        """Make a draft the truth."""
+        for key, start in rows.items():
+            self.starts[key] = start
+            self._worlds[start.run_id] = world
+            self.latest[key[:2]] = max(start.attempt, self.latest.get(key[:2], start.attempt))
+            self._occupy(_cluster(world, start), key, start)
+        self.changes.extend(rows)
+
+    def since(self, seen: int, world: str, but: str) -> list[Start]:
+        """Return what changed after the first `seen` changes, in runs of `world` other than one."""
+        keys = dict.fromkeys(self.changes[seen:])
+        return [self.starts[key] for key in keys if key[0] != but and self._worlds[key[0]] == world]
+
+    def _occupy(self, cluster: _Cluster, key: _Key, start: Start) -> None:
+        if is_live(start):
+            self.live[cluster] = key
+        elif self.live.get(cluster) == key:
+            del self.live[cluster]
+
+
+class _Draft:
+    """What one batch makes of the ledger, before it is taken over as a whole or thrown away."""
+
+    def __init__(self, ledger: _Ledger, run: RunRecord) -> None:
+        self.rows: dict[_Key, Start] = {}
+        self._ledger = ledger
+        self._run = run
+        self._latest: dict[int, int] = {}
+        self._live: dict[_Cluster, _Key] = {}
+
+    def add(self, event: Event) -> None:
+        """Take note of the next event.
+
+        Raises:
+            JournalError: it starts a cluster that has a live start.
+        """
+        if isinstance(event, RestartRequested):
+            self._start(start_of(event, self._run.run_id, self._run.plan.targets[event.target]))
+        elif isinstance(event, TargetEvent):
+            change = change_of(event)
+            attempt = self._attempt(event.target)
+            if change is not None and attempt is not None:
+                key = (self._run.run_id, event.target, attempt)
+                self.rows[key] = self._row(key).after(change)
+
+    def _start(self, start: Start) -> None:
+        key = _key(start)
+        cluster = _cluster(self._run.world, start)
+        holder = self._live.get(cluster) or self._ledger.live.get(cluster)
+        if holder is not None and is_live(self._row(holder)):
+            raise cluster_is_taken(start, self._row(holder))
+        if key in self.rows or key in self._ledger.starts:
+            raise start_exists(start)
+        self.rows[key] = start
+        self._live[cluster] = key
+        self._latest[start.target] = max(start.attempt, self._attempt(start.target) or 0)
+
+    def _attempt(self, target: int) -> int | None:
+        stored = self._ledger.latest.get((self._run.run_id, target))
+        return self._latest.get(target, stored)
+
+    def _row(self, key: _Key) -> Start:
+        return self.rows.get(key) or self._ledger.starts[key]
+
+
+def _key(start: Start) -> _Key:
+    return start.run_id, start.target, start.attempt
+
+
+def _cluster(world: str, start: Start) -> _Cluster:
+    return world, start.project_id, start.cluster_id
+
+
+class MemoryStore:
+    """All runs of one journal in memory.
+
+    Args:
+        clock: the axis of all moments, often one that jumps.
+        random: where the letters of run ids come from; pass a seeded one to repeat a story.
+        is_alive: whether the process of a run that has not finished still lives.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        random: Random | None = None,
+        is_alive: Callable[[RunnerStarted], bool] = _everyone_lives,
+    ) -> None:
+        self.clock = clock
+        self._random = random or Random()
+        self._is_alive = is_alive
+        self._runs: dict[str, _Run] = {}
+        self._ledger = _Ledger()
+
+    async def new_run_id(self) -> str:
+        """Return an id that no run here has."""
+        await anyio.lowlevel.checkpoint()
+        wall = self.clock.now() + self.clock.wall_offset
+        while True:
+            run_id = run_id_at(wall, "".join(self._random.choices(ALPHABET, k=4)))
+            if run_id not in self._runs:
+                return run_id
+
+    async def create_run(self, record: RunRecord) -> None:
+        """Keep the run."""
+        await anyio.lowlevel.checkpoint()
+        if record.run_id in self._runs:
+            raise run_exists(record.run_id)
+        wall = record.created_at + self.clock.wall_offset
+        self._runs[record.run_id] = _Run(record, wall)
+
+    async def runs(self, world: str | None = None) -> list[RunSummary]:
+        """Return all runs (of one world), newest first."""
+        await anyio.lowlevel.checkpoint()
+        in_order = sorted(self._runs.values(), key=lambda run: run.record.created_at)
+        return [
+            self._summary(run) for run in reversed(in_order) if world in {None, run.record.world}
+        ]
+
+    async def load_run(self, run_id: str) -> RunRecord:
+        """Return a run as it was created."""
+        await anyio.lowlevel.checkpoint()
+        return self._run(run_id).record
+
+    async def events(self, run_id: str) -> AsyncIterator[list[Event]]:
+        """Yield the run's events, all in one batch."""
+        await anyio.lowlevel.checkpoint()
+        run = self._runs.get(run_id)
+        if run is not None and run.events:
+            yield list(run.events)
+
+    async def journal(self, run_id: str, *, horizon: float) -> "MemoryJournal":
+        """Open a run for writing."""
+        await anyio.lowlevel.checkpoint()
+        return MemoryJournal(self._run(run_id), self._ledger, self.clock, horizon)
+
+    def _run(self, run_id: str) -> _Run:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise no_such_run(run_id, list(reversed(self._runs)))
+        return run
+
+    def _summary(self, run: _Run) -> RunSummary:
+        words = (
+            event
+            for event in reversed(run.events)
+            if isinstance(event, RunnerStarted | RunFinished)
+        )
+        state, outcome, exit_code = state_of(next(words, None), self._is_alive)
+        return RunSummary(
+            run_id=run.record.run_id,
+            created_at=run.record.created_at,
+            wall_created_at=run.wall_created_at,
+            operator=run.record.operator,
+            change=run.record.change,
+            targets=len(run.record.plan.targets),
+            state=state,
+            outcome=outcome,
+            exit_code=exit_code,
+            world=run.record.world,
+        )
+
+
+class MemoryJournal:
+    """Where one run of a `MemoryStore` writes."""
+
+    def __init__(self, run: _Run, ledger: _Ledger, clock: Clock, horizon: float) -> None:
+        self._run = run
+        self._ledger = ledger
+        self._clock = clock
+        self._horizon = horizon
+        self._seen: int | None = None
+        self._closed = False
+
+    async def write(self, decide: Decide) -> None:
+        """Decide and record in one step; nothing can come in between."""
+        # Cancellation is met before, never after: what was written must not look undone.
+        await anyio.lowlevel.checkpoint()
+        if self._closed:
+            raise JournalError(f"the journal of run {self._run.record.run_id} is closed")
+        events = decide(self._foreign())
+        seen = len(self._ledger.changes)
+        draft = _Draft(self._ledger, self._run.record)
+        for event in events:
+            draft.add(event)
+        self._ledger.take_over(self._run.record.world, draft.rows)
+        self._run.events.extend(events)
+        self._seen = seen
+
+    async def close(self) -> None:
+        """Write no more."""
+        await anyio.lowlevel.checkpoint()
+        self._closed = True
+
+    def _foreign(self) -> list[Start]:
+        record = self._run.record
+        changed = self._ledger.since(self._seen or 0, record.world, record.run_id)
+        if self._seen is not None:
+            return changed
+        now = self._clock.now()
+        return [start for start in changed if still_matters(start, now, self._horizon)]

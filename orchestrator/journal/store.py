@@ -1,0 +1,248 @@
+"""What journals keep and promise: records, protocols, and the rules that all stores share.
+
+Rules:
+
+- A store keeps runs (a plan, frozen), their events (append only) and the ledger of starts, which
+  all runs of the same world share. A *world* is a service that can be told apart from others: the
+  real one, or one simulator; runs of different worlds know nothing of each other.
+- `RunJournal.write` is one durable transaction around a decision. Others' starts are handed over
+  as whole rows: a row may come again, and the last one counts.
+- A moment in the ledger that is set stays. What was given back counts nowhere.
+- One cluster has at most one live start: begun, neither ended nor given back.
+
+The rules are here as pure functions; a store in SQL mirrors them, and one contract suite holds
+every store to the same behaviour.
+"""
+
+import difflib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from orchestrator.errors import JournalError
+from orchestrator.limits import Start
+from orchestrator.model import (
+    Event,
+    RestartRequested,
+    RunFinished,
+    RunnerStarted,
+    Target,
+)
+from orchestrator.plan import Plan
+
+Decide = Callable[[Sequence[Start]], Sequence[Event]]
+"""Given what other runs' starts did since last asked, say what happens now. Quick and pure."""
+
+MARGIN = 1.0
+"""Seconds beyond the horizon that settled starts are still handed over: more than any guard."""
+
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
+"""Letters of a run's id; those that are mistaken for each other when read aloud are left out."""
+
+
+class Clock(Protocol):
+    """A steady axis of seconds, and the way from it to the wall clock."""
+
+    def now(self) -> float:
+        """Return the steady moment in seconds."""
+
+    @property
+    def wall_offset(self) -> float:
+        """Return what to add to a steady moment to get wall clock time."""
+
+
+# --------------------------------------------------------------------------------------- records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as it was asked for; never changes. `created_at` is on the steady axis."""
+
+    run_id: str
+    plan: Plan
+    operator: str
+    change: str | None
+    created_at: float
+    world: str
+    tool_version: str
+    settings: Mapping[str, object]
+    """JSON-able, never a secret."""
+
+
+class RunState(StrEnum):
+    """What can be said of a run from outside."""
+
+    RUNNING = "running"
+    """Its runner lives, or cannot be shown to be dead."""
+    STOPPED = "stopped"
+    """Its runner ended before the work did."""
+    FINISHED = "finished"
+    """Nothing is left to do."""
+    INTERRUPTED = "interrupted"
+    """Its runner is gone without a word; `resume` takes it up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """A run in one line. `created_at` is steady, `wall_created_at` seconds of wall clock time."""
+
+    run_id: str
+    created_at: float
+    wall_created_at: float
+    operator: str
+    change: str | None
+    targets: int
+    state: RunState
+    outcome: str | None
+    exit_code: int | None
+    world: str
+
+
+# ------------------------------------------------------------------------------------- protocols
+
+
+class RunJournal(Protocol):
+    """Where one run writes what happens; what the engine asks for, and an end."""
+
+    async def write(self, decide: Decide) -> None:
+        """Decide and record in one durable transaction; calls are carried out one after another.
+
+        `decide` is called once, under the store's lock and perhaps on another thread. Its first
+        call gets every start of other runs that can still matter, later ones those that changed
+        since the last call that came through. If it returns nothing, nothing is written; what it
+        raises comes out unchanged, and nothing is written either. A cancelled call has either not
+        begun or comes to its end.
+
+        Raises:
+            JournalError: nothing of it is in the journal; it may be tried again.
+        """
+
+    async def close(self) -> None:
+        """Write no more; harmless when repeated."""
+
+
+class Store(Protocol):
+    """All runs of one journal, and the ledger they share."""
+
+    @property
+    def clock(self) -> Clock:
+        """The axis that all moments in this store lie on."""
+
+    async def new_run_id(self) -> str:
+        """Return an id that no run here has: the date of the wall clock (UTC) and four letters."""
+
+    async def create_run(self, record: RunRecord) -> None:
+        """Keep the run, durably.
+
+        Raises:
+            JournalError: nothing of it was kept.
+        """
+
+    async def runs(self, world: str | None = None) -> list[RunSummary]:
+        """Return all runs (of one world), newest first."""
+
+    async def load_run(self, run_id: str) -> RunRecord:
+        """Return a run as it was created.
+
+        Raises:
+            JournalError: there is none of that id; names those that may have been meant.
+        """
+
+    def events(self, run_id: str) -> AsyncIterator[list[Event]]:
+        """Yield the run's events in the order of writing, in batches, up to those of now."""
+
+    async def journal(self, run_id: str, *, horizon: float) -> RunJournal:
+        """Open a run for writing.
+
+        Args:
+            run_id: a run of this store.
+            horizon: the longest interval of the run's rates in seconds; starts of others that were
+                settled longer ago are of no interest.
+        """
+
+
+# ----------------------------------------------------------------------------------------- rules
+
+
+def start_of(event: RestartRequested, run_id: str, target: Target) -> Start:
+    """Return the ledger's row for an intent."""
+    return Start(
+        run_id=run_id,
+        target=event.target,
+        attempt=event.attempt,
+        project_id=target.project_id,
+        cluster_id=target.cluster_id,
+        region=target.region,
+        labels=target.labels,
+        granted_at=event.at,
+    )
+
+
+def is_live(start: Start) -> bool:
+    """Whether the start keeps its cluster to itself: begun, neither ended nor given back."""
+    return start.ended_at is None and not start.returned
+
+
+def still_matters(start: Start, now: float, horizon: float) -> bool:
+    """Whether a limit may still have to count the start, with rates of up to `horizon` seconds."""
+    if start.returned:
+        return False
+    if start.settled_at is None or start.ended_at is None:
+        return True
+    return start.ended_at > now or start.settled_at > now - horizon - MARGIN
+
+
+def state_of(
+    last: Event | None, is_alive: Callable[[RunnerStarted], bool]
+) -> tuple[RunState, str | None, int | None]:
+    """Return state, outcome and exit code from the last word of the run's runner."""
+    match last:
+        case RunFinished(outcome=outcome, exit_code=exit_code):
+            ended_well = outcome == "completed"
+            state = RunState.FINISHED if ended_well else RunState.STOPPED
+            return state, outcome, exit_code
+        case RunnerStarted() if is_alive(last):
+            return RunState.RUNNING, None, None
+        case _:
+            return RunState.INTERRUPTED, None, None
+
+
+def run_id_at(wall: float, letters: str) -> str:
+    """Return the id of a run of that day."""
+    return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d}-{letters}"
+
+
+# ---------------------------------------------------------------------------------------- errors
+
+
+def no_such_run(run_id: str, newest_first: Sequence[str]) -> JournalError:
+    """Return the error for an id that no run has; names the nearest, else the newest."""
+    if not newest_first:
+        return JournalError(f"no run {run_id!r}: the journal has no runs yet")
+    nearest = difflib.get_close_matches(run_id, newest_first, n=3, cutoff=0.7)
+    if nearest:
+        return JournalError(f"no run {run_id!r}; the nearest: {', '.join(nearest)}")
+    return JournalError(f"no run {run_id!r}; the newest: {', '.join(newest_first[:3])}")
+
+
+def run_exists(run_id: str) -> JournalError:
+    """Return the error for a second run of the same id."""
+    return JournalError(f"there is a run {run_id!r} already; take a new id, or resume that run")
+
+
+def cluster_is_taken(wanted: Start, by: Start) -> JournalError:
+    """Return the error for a start on a cluster that has a live one already."""
+    return JournalError(
+        f"{wanted.project_id}/{wanted.cluster_id} cannot be started by run {wanted.run_id}: "
+        f"attempt {by.attempt} of run {by.run_id} on it has not ended; nothing was written"
+    )
+
+
+def start_exists(wanted: Start) -> JournalError:
+    """Return the error for an attempt that was recorded before: asking again must never happen."""
+    return JournalError(
+        f"attempt {wanted.attempt} of run {wanted.run_id} on "
+        f"{wanted.project_id}/{wanted.cluster_id} is in the journal already; nothing was written"
+    )

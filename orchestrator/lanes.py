@@ -1,0 +1,249 @@
+"""Who may go next: nobody waits behind a limit that does not count them.
+
+Targets that the same limits count wait in one *lane*, in the order of the plan. A lane that meets
+a full gate waits at that gate and is not looked at again before the gate has room, so that a grant
+costs O(log n) however many targets wait, and a narrow scope never holds up another.
+
+Each project has a *door* besides: it is open while the project's baselines are fresh. A lane that
+finds every limit open and its door shut makes the project `wanted`: somebody must look. Those who
+come later in the plan leave it a moment for that, so that the plan's order is kept; but a look that
+fails or dawdles holds up nobody for longer than that.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from orchestrator.limits import Gate, Limits
+from orchestrator.model import Target
+
+
+PATIENCE = 1.0
+"""Seconds that later targets leave a project for the look that its earlier ones need."""
+
+
+class Door:
+    """Whether targets of one project may start as far as the project itself is concerned."""
+
+    __slots__ = ("fresh_until", "project_id", "shut_until", "sought_at")
+
+    def __init__(self, project_id: str) -> None:
+        self.project_id = project_id
+        self.sought_at: float | None = None
+        """Since when somebody waits for a look, if it did not come yet."""
+        self.fresh_until = -math.inf
+        self.shut_until = -math.inf
+
+    def has_room(self, now: float) -> bool:
+        """Return whether the baselines are fresh and nobody asked us to wait."""
+        return self.shut_until <= now <= self.fresh_until
+
+    def frees_at(self, now: float) -> float:
+        """Return when the door may open by time alone; infinity if somebody must look first."""
+        if self.shut_until > now:
+            return self.shut_until
+        return now if now <= self.fresh_until else math.inf
+
+    def is_stale(self, now: float) -> bool:
+        """Return whether only a look could open the door."""
+        return self.shut_until <= now and self.fresh_until < now
+
+
+_Barrier = Gate | Door
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    gates: tuple[Gate, ...]
+    door: Door
+    queue: list[int] = field(default_factory=list)
+    is_placed: bool = False
+    woken_by: _Barrier | None = None
+
+
+@dataclass(slots=True)
+class _Stop:
+    """The lanes that wait at one barrier, and when it is next asked."""
+
+    lanes: list[tuple[int, int, _Lane]] = field(default_factory=list)
+    asked_at: float = math.inf
+
+
+class Lanes:
+    """The targets that wait, and who of them may go."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._fleet_gates = limits.fleet_gates()
+        self._lanes: dict[tuple[str, ...], _Lane] = {}
+        self._doors: dict[str, Door] = {}
+        self._ready: list[tuple[int, int, _Lane]] = []
+        self._stops: dict[_Barrier, _Stop] = {}
+        self._agenda: list[tuple[float, int, _Barrier]] = []
+        self._later: list[tuple[float, int, Target]] = []
+        self._count = 0
+        self._ticket = 0
+        self._sought: set[Door] = set()
+        self.wanted: set[str] = set()
+
+    def __len__(self) -> int:
+        """Return how many targets wait."""
+        return self._count
+
+    def put(self, position: int, target: Target, not_before: float = -math.inf) -> None:
+        """Let a target wait for its turn, which does not come before `not_before`."""
+        self._count += 1
+        if not_before > -math.inf:
+            heapq.heappush(self._later, (not_before, position, target))
+        else:
+            self._join(position, target)
+
+    def door(self, project_id: str) -> Door:
+        """Return the project's door."""
+        found = self._doors.get(project_id)
+        if found is None:
+            found = self._doors[project_id] = Door(project_id)
+        return found
+
+    def changed(self, barriers: Iterable[_Barrier], now: float) -> None:
+        """Say that these gates or doors may have more room than before."""
+        for barrier in barriers:
+            if isinstance(barrier, Door) and barrier.has_room(now):
+                barrier.sought_at = None
+                self._sought.discard(barrier)
+            if barrier in self._stops:
+                self._ask_again(barrier, barrier.frees_at(now), now)
+
+    def next(self, now: float) -> int | None:
+        """Take the first target out that every limit and its door lets through now.
+
+        The caller takes its places (`Limits.note`) before asking for the next.
+        """
+        self._let_join(now)
+        while True:
+            if any(not gate.has_room(now) for gate in self._fleet_gates):
+                return None
+            self._wake(now)
+            if not self._ready:
+                return None
+            _, _, lane = heapq.heappop(self._ready)
+            woken_by, lane.woken_by = lane.woken_by, None
+            barrier = _first_shut(lane, now)
+            if barrier is None and self._yields_until(lane.queue[0], now) > now:
+                lane.woken_by = woken_by
+                self._place(lane)
+                return None
+            if barrier is None:
+                position = heapq.heappop(lane.queue)
+                self._count -= 1
+                self._place(lane)
+                if woken_by is not None:
+                    self._ask_again(woken_by, now, now)
+                return position
+            self._park(lane, barrier, now)
+            if woken_by is not None and woken_by is not barrier:
+                self._ask_again(woken_by, now, now)
+
+    def wake_at(self, now: float) -> float:
+        """Return when `next` may have more to say if nothing happens but time."""
+        times = [self._later[0][0] if self._later else math.inf]
+        if self._ready or self._agenda:
+            fleet = max((gate.frees_at(now) for gate in self._fleet_gates), default=now)
+            lanes = [self._agenda[0][0]] if self._agenda else []
+            if self._ready:
+                lanes.append(self._yields_until(self._ready[0][0], now))
+            times.append(max(fleet, min(lanes)))
+        return min(times)
+
+    def is_waited_at(self, barrier: _Barrier) -> bool:
+        """Return whether any target waits at this gate or door."""
+        return barrier in self._stops
+
+    def waiting(self) -> Iterable[tuple[_Barrier | None, int]]:
+        """Yield what lanes wait for (None: only their turn) and how many targets each holds."""
+        for _, _, lane in self._ready:
+            yield None, len(lane.queue)
+        for barrier, stop in self._stops.items():
+            for _, _, lane in stop.lanes:
+                yield barrier, len(lane.queue)
+        if self._later:
+            yield None, len(self._later)
+
+    def shut_fleet_gates(self, now: float) -> list[Gate]:
+        """Return the gates of the whole fleet that are full now."""
+        return [gate for gate in self._fleet_gates if not gate.has_room(now)]
+
+    def _yields_until(self, position: int, now: float) -> float:
+        """Return until when a target leaves earlier ones the moment that a look takes."""
+        until = now
+        for door in self._sought:
+            stop = self._stops.get(door)
+            if stop and stop.lanes[0][0] < position and door.sought_at is not None:
+                until = max(until, door.sought_at + PATIENCE)
+        return until
+
+    def _join(self, position: int, target: Target) -> None:
+        key = (target.project_id, *self._limits.values(target))
+        lane = self._lanes.get(key)
+        if lane is None:
+            own = tuple(g for g in self._limits.gates(target) if g not in self._fleet_gates)
+            lane = self._lanes[key] = _Lane(own, self.door(target.project_id))
+        heapq.heappush(lane.queue, position)
+        if not lane.is_placed:
+            self._place(lane)
+
+    def _let_join(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            _, position, target = heapq.heappop(self._later)
+            self._join(position, target)
+
+    def _place(self, lane: _Lane) -> None:
+        lane.is_placed = bool(lane.queue)
+        if lane.queue:
+            self._ticket += 1
+            heapq.heappush(self._ready, (lane.queue[0], self._ticket, lane))
+
+    def _park(self, lane: _Lane, barrier: _Barrier, now: float) -> None:
+        stop = self._stops.setdefault(barrier, _Stop())
+        self._ticket += 1
+        heapq.heappush(stop.lanes, (lane.queue[0], self._ticket, lane))
+        self._ask_again(barrier, barrier.frees_at(now), now)
+
+    def _ask_again(self, barrier: _Barrier, at: float, now: float) -> None:
+        stop = self._stops.get(barrier)
+        if stop is None:
+            return
+        if isinstance(barrier, Door) and barrier.is_stale(now):
+            self.wanted.add(barrier.project_id)
+            if barrier.sought_at is None:
+                barrier.sought_at = now
+                self._sought.add(barrier)
+        if at < stop.asked_at:
+            stop.asked_at = at
+            self._ticket += 1
+            heapq.heappush(self._agenda, (at, self._ticket, barrier))
+
+    def _wake(self, now: float) -> None:
+        """Let the first lane go on at every barrier that has room again."""
+        while self._agenda and self._agenda[0][0] <= now:
+            _, _, barrier = heapq.heappop(self._agenda)
+            stop = self._stops.get(barrier)
+            if stop is None:
+                continue
+            stop.asked_at = math.inf
+            if barrier.has_room(now):
+                _, _, lane = heapq.heappop(stop.lanes)
+                lane.woken_by = barrier
+                self._place(lane)
+                if not stop.lanes:
+                    del self._stops[barrier]
+            else:
+                self._ask_again(barrier, barrier.frees_at(now), now)
+
+
+def _first_shut(lane: _Lane, now: float) -> _Barrier | None:
+    for gate in lane.gates:
+        if not gate.has_room(now):
+            return gate
+    return None if lane.door.has_room(now) else lane.door

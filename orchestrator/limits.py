@@ -1,0 +1,386 @@
+"""How much at once and how fast: concurrency and rolling windows per scope; values, not locks.
+
+Rules:
+
+- A *start* is one restart begun. It takes a place in every limit that counts it, at its grant.
+- A concurrency limit holds the place until the outcome was observed; a rate of N per T holds it
+  from the grant until T (and a guard) after the answer was *received*. The service executes
+  somewhere between grant and answer, so N+1 restarts lie more than T apart there, whatever the
+  network did.
+- A start that certainly never began (refusal, 429, no connection) gives its places back.
+- Starts of other runs count like our own; each run applies its own limits to everyone's starts.
+- A start whose limit is full never holds up another whose limits have room.
+
+Both kinds are one mechanism, a `Gate`: a place is taken for ever, then given an end.
+"""
+
+import heapq
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from orchestrator.model import (
+    Event,
+    RestartAnswered,
+    RestartBegan,
+    RestartDisproved,
+    RestartWithdrawn,
+    TargetEnded,
+    Verdict,
+)
+from orchestrator.span import format_seconds, parse_span
+
+FLEET = "fleet"
+"""The scope that counts everything."""
+
+GUARD = 0.25
+"""Seconds added to a rate's window: covers rounding and the granularity of clocks."""
+
+_SCOPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+# ---------------------------------------------------------------------------------- what is said
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most `most` restarts in progress, in the fleet or in each value of the scope."""
+
+    most: int
+    scope: str = FLEET
+
+    def __post_init__(self) -> None:
+        _check(self.most, self.scope)
+
+    def __str__(self) -> str:
+        return str(self.most) if self.scope == FLEET else f"{self.scope}={self.most}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Concurrency":
+        """Read `10` or `project=2`.
+
+        Raises:
+            ValueError: with words for the operator.
+        """
+        scope, number = _split(text)
+        if not number.isdecimal():
+            raise ValueError(f"{text!r} is not a concurrency limit; write it like 10 or project=2")
+        return cls(int(number), scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `most` restarts begun in any `per` seconds, in the fleet or each value of scope."""
+
+    most: int
+    per: float
+    scope: str = FLEET
+
+    def __post_init__(self) -> None:
+        _check(self.most, self.scope)
+        if not self.per > 0:
+            raise ValueError(f"a rate's interval must be longer than 0s, not {self.per}")
+
+    def __str__(self) -> str:
+        text = f"{self.most}/{format_seconds(self.per)}"
+        return text if self.scope == FLEET else f"{self.scope}={text}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read `20/10m` or `project=5/10m`.
+
+        Raises:
+            ValueError: with words for the operator.
+        """
+        scope, limit = _split(text)
+        number, slash, span = limit.partition("/")
+        if not slash or not number.strip().isdecimal():
+            raise ValueError(f"{text!r} is not a rate; write it like 20/10m or project=5/10m")
+        span = span.strip()
+        return cls(int(number), parse_span(span if span[:1].isdigit() else f"1{span}"), scope)
+
+
+Limit = Concurrency | Rate
+
+
+def _split(text: str) -> tuple[str, str]:
+    scope, equals, rest = text.strip().partition("=")
+    return (scope.strip(), rest.strip()) if equals else (FLEET, scope)
+
+
+def _check(most: int, scope: str) -> None:
+    if most < 1:
+        raise ValueError(f"a limit must allow at least 1, not {most}")
+    if not _SCOPE.fullmatch(scope):
+        raise ValueError(f"{scope!r} is not a scope; use fleet, project, region or a label's name")
+
+
+# ------------------------------------------------------------------------------------ the ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One row of the ledger: one restart begun, by whichever run, and what limits need of it."""
+
+    run_id: str
+    target: int
+    attempt: int
+    project_id: str
+    cluster_id: str
+    region: str | None
+    labels: tuple[tuple[str, str], ...]
+    granted_at: float
+    settled_at: float | None = None
+    """When it became certain that the call is no longer under way: its answer, or a verdict."""
+    ended_at: float | None = None
+    """From when on its slot is free; for an unknown outcome that lies ahead."""
+    returned: bool = False
+    """It certainly never began: it counts nowhere."""
+
+    def after(self, change: "StartChange") -> "Start":
+        """Return the row as `change` leaves it; a moment already set stays."""
+        return replace(
+            self,
+            settled_at=change.settled_at if self.settled_at is None else self.settled_at,
+            ended_at=change.ended_at if self.ended_at is None else self.ended_at,
+            returned=self.returned or change.returned,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartChange:
+    """What an event means for the row of its target's latest start.
+
+    A moment already set stays: the first answer settles, the first end frees.
+    """
+
+    settled_at: float | None = None
+    ended_at: float | None = None
+    returned: bool = False
+
+
+def change_of(event: Event) -> StartChange | None:
+    """Return what `event` means for the ledger; the one place that knows, for every store."""
+    change = None
+    match event:
+        case RestartWithdrawn():
+            change = StartChange(returned=True)
+        case RestartAnswered(answer=answer) if answer.verdict.gives_back:
+            change = StartChange(returned=True)
+        case RestartAnswered(answer=answer) if answer.verdict is Verdict.ACCEPTED:
+            change = StartChange(settled_at=event.at)
+        case RestartBegan():
+            change = StartChange(settled_at=event.at)
+        case RestartDisproved():
+            change = StartChange(settled_at=event.at, ended_at=event.at)
+        case TargetEnded():
+            change = StartChange(settled_at=event.at, ended_at=event.slot_until or event.at)
+        case _:
+            pass
+    return change
+
+
+# ---------------------------------------------------------------------------------------- gates
+
+
+class Scoped(Protocol):
+    """What a scope can tell apart: targets, and the starts of the ledger."""
+
+    @property
+    def project_id(self) -> str:
+        """The project."""
+
+    @property
+    def region(self) -> str | None:
+        """The region, where known."""
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """Whatever else the fleet file says."""
+
+
+def scope_value(subject: Scoped, scope: str) -> str:
+    """Return which value of `scope` counts `subject`; all without such a label count as one."""
+    if scope == FLEET:
+        return ""
+    if scope == "project":
+        return subject.project_id
+    if scope == "region":
+        return subject.region or ""
+    return next((value for name, value in subject.labels if name == scope), "")
+
+
+class Gate:
+    """The places of one limit for one value of its scope."""
+
+    __slots__ = ("_ends", "_held", "limit", "most", "value")
+
+    def __init__(self, limit: Limit, value: str) -> None:
+        self.limit = limit
+        self.value = value
+        self.most = limit.most
+        self._held = 0
+        self._ends: list[float] = []
+
+    def take(self) -> None:
+        """Take a place for as long as nobody says when it ends; even when there is none left."""
+        self._held += 1
+
+    def end(self, at: float) -> None:
+        """Say that a place taken without an end is free from `at` on."""
+        self._held -= 1
+        heapq.heappush(self._ends, at)
+
+    def move(self, end: float, at: float) -> None:
+        """Say that the place that was to be free at `end` is free from `at` on."""
+        if end in self._ends:
+            self._ends[self._ends.index(end)] = at
+            heapq.heapify(self._ends)
+
+    def give_back(self) -> None:
+        """Undo a `take`: what it was taken for never began."""
+        self._held -= 1
+
+    def taken(self, now: float) -> int:
+        """Return how many places are taken."""
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+        return self._held + len(self._ends)
+
+    def has_room(self, now: float) -> bool:
+        """Return whether one more may start here."""
+        return self.taken(now) < self.most
+
+    def frees_at(self, now: float) -> float:
+        """Return when there is room if nothing happens but time; infinity if only news can help."""
+        surplus = self.taken(now) - self.most + 1
+        if surplus <= 0:
+            return now
+        if surplus > len(self._ends):
+            return math.inf
+        return self._ends[0] if surplus == 1 else heapq.nsmallest(surplus, self._ends)[-1]
+
+    def describe(self) -> str:
+        """Name the limit and the value it counts here: `project=5/600s (6204a5bd…)`."""
+        return f"{self.limit} ({self.value})" if self.value else str(self.limit)
+
+
+@dataclass(slots=True)
+class _Places:
+    """What one start holds, and what is known of it so far."""
+
+    slots: tuple[Gate, ...]
+    rates: tuple[Gate, ...]
+    settled: bool = False
+    ended_at: float | None = None
+
+
+class Limits:
+    """Every start there is, ours and others', counted by every limit that counts it."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = tuple(limits)
+        self._scopes = tuple(dict.fromkeys(limit.scope for limit in limits))
+        self._gates: dict[tuple[str, ...], tuple[Gate, ...]] = {}
+        self._gate: dict[tuple[Limit, str], Gate] = {}
+        self._places: dict[tuple[str, int, int], _Places] = {}
+        self._over: list[tuple[float, tuple[str, int, int]]] = []
+        self._longest = max((limit.per for limit in limits if isinstance(limit, Rate)), default=0.0)
+
+    def values(self, subject: Scoped) -> tuple[str, ...]:
+        """Return what tells `subject` apart for these limits; equal values share every gate."""
+        return tuple(scope_value(subject, scope) for scope in self._scopes)
+
+    def gates(self, subject: Scoped) -> tuple[Gate, ...]:
+        """Return the gates that `subject` has to pass, the whole fleet's first."""
+        values = self.values(subject)
+        found = self._gates.get(values)
+        if found is None:
+            by_scope = dict(zip(self._scopes, values, strict=True))
+            ordered = sorted(self._limits, key=lambda limit: limit.scope != FLEET)
+            found = tuple(self._gate_of(limit, by_scope[limit.scope]) for limit in ordered)
+            self._gates[values] = found
+        return found
+
+    def fleet_gates(self) -> tuple[Gate, ...]:
+        """Return the gates that everyone has to pass."""
+        return tuple(self._gate_of(limit, "") for limit in self._limits if limit.scope == FLEET)
+
+    def all_gates(self) -> Iterable[Gate]:
+        """Return every gate that was needed so far."""
+        return self._gate.values()
+
+    def note(self, start: Start, now: float) -> tuple[Gate, ...]:
+        """Take note of how a start stands; the same news twice changes nothing.
+
+        Returns:
+            the gates that may have more room than before, now or at a known moment.
+        """
+        self._forget(now)
+        key = (start.run_id, start.target, start.attempt)
+        places = self._places.get(key)
+        if places is None:
+            if start.returned or self._over_at(start) <= now:
+                return ()
+            places = self._take(key, start)
+        if start.returned:
+            return self._give_back(key, places)
+        freed: tuple[Gate, ...] = ()
+        if start.settled_at is not None and not places.settled:
+            places.settled = True
+            for gate in places.rates:
+                gate.end(start.settled_at + _interval(gate) + GUARD)
+            freed += places.rates
+        if start.ended_at is not None and start.ended_at != places.ended_at:
+            for gate in places.slots:
+                if places.ended_at is None:
+                    gate.end(start.ended_at)
+                else:
+                    gate.move(places.ended_at, start.ended_at)
+            places.ended_at = start.ended_at
+            freed += places.slots
+        if freed and self._over_at(start) < math.inf:
+            heapq.heappush(self._over, (self._over_at(start), key))
+        return freed
+
+    def _forget(self, now: float) -> None:
+        """Drop what no limit counts any more, so that a long run does not grow."""
+        while self._over and self._over[0][0] <= now:
+            self._places.pop(heapq.heappop(self._over)[1], None)
+
+    def _take(self, key: tuple[str, int, int], start: Start) -> _Places:
+        gates = self.gates(start)
+        places = _Places(
+            slots=tuple(gate for gate in gates if isinstance(gate.limit, Concurrency)),
+            rates=tuple(gate for gate in gates if isinstance(gate.limit, Rate)),
+        )
+        for gate in gates:
+            gate.take()
+        self._places[key] = places
+        return places
+
+    def _give_back(self, key: tuple[str, int, int], places: _Places) -> tuple[Gate, ...]:
+        del self._places[key]
+        rates = () if places.settled else places.rates
+        slots = places.slots if places.ended_at is None else ()
+        for gate in (*rates, *slots):
+            gate.give_back()
+        return (*rates, *slots)
+
+    def _over_at(self, start: Start) -> float:
+        """Return from when on no limit counts this start."""
+        if start.settled_at is None or start.ended_at is None:
+            return math.inf
+        return max(start.settled_at + self._longest + GUARD, start.ended_at)
+
+    def _gate_of(self, limit: Limit, value: str) -> Gate:
+        gate = self._gate.get((limit, value))
+        if gate is None:
+            gate = self._gate[limit, value] = Gate(limit, value)
+        return gate
+
+
+def _interval(gate: Gate) -> float:
+    return gate.limit.per if isinstance(gate.limit, Rate) else 0.0

@@ -1,0 +1,214 @@
+"""Targets and policy → an ordered plan in waves, the canary first; a plan has an id.
+
+Percentages are integers of the targets selected at plan time, rounded down, never below 1.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.errors import PlanError
+from orchestrator.limits import Concurrency, Limit, Rate
+from orchestrator.model import Target
+
+_ALL_PERCENT = 100
+
+
+class Unhealthy(StrEnum):
+    """What to do with a cluster that is not ready before its restart."""
+
+    SKIP = "skip"
+    RESTART = "restart"
+    FIRST = "first"
+
+
+class FailureMode(StrEnum):
+    """Whether failures also shrink concurrency while they are still allowed."""
+
+    NORMAL = "normal"
+    STRICT = "strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A number of targets, or a percentage of those selected: `3`, `10%`."""
+
+    number: int
+    is_percent: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.number}%" if self.is_percent else str(self.number)
+
+    @classmethod
+    def parse(cls, text: str) -> "Portion":
+        """Read `3` or `10%`.
+
+        Raises:
+            ValueError: with words for the operator.
+        """
+        cleaned = text.strip()
+        number = cleaned.removesuffix("%")
+        is_percent = number != cleaned
+        if not number.isdecimal() or (is_percent and int(number) > _ALL_PERCENT):
+            raise ValueError(f"{text!r} is not a number of targets; write it like 3 or 10%")
+        return cls(int(number), is_percent)
+
+    def of(self, total: int) -> int:
+        """Return how many of `total` this is; a percentage above 0 is at least 1."""
+        if not self.is_percent:
+            return self.number
+        return max(1, total * self.number // _ALL_PERCENT) if self.number else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How one run restarts and judges; frozen with the plan. Spans are seconds.
+
+    The defaults are those of the contract (design, configuration).
+    """
+
+    limits: tuple[Limit, ...] = (Concurrency(10), Rate(20, 600.0))
+    max_failures: Portion = Portion(0)
+    """Failures allowed; one more stops the run."""
+    failure_mode: FailureMode = FailureMode.NORMAL
+    unhealthy: Unhealthy = Unhealthy.SKIP
+    unhealthy_asked: bool = False
+    """Whether the operator asked for `unhealthy` in so many words: such skips are no fault."""
+    wait: bool = True
+    """Follow each restart to its end; without it a target ends as `accepted` with its answer."""
+    confirm_within: float = 90.0
+    """A restart must be seen to begin within this long after its call."""
+    settle: float = 0.0
+    """Health is ignored this long after the answer."""
+    stable_for: float = 20.0
+    """A cluster must be ready this long without a break."""
+    healthy_deadline: float = 3600.0
+    """A cluster must be ready by this long after its call."""
+    expected_duration: float = 300.0
+    """How long a restart is expected to take while this journal knows no better."""
+    max_reissues: int = 1
+    """How often a call may be repeated that was lost and proved not to have begun anything."""
+    poll_every: float = 5.0
+    """How often what runs is looked at: one list call a project."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """Targets between two barriers, as positions in the fleet; the soak after them in seconds."""
+
+    name: str
+    targets: tuple[int, ...]
+    soak: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run will do: targets in the fleet's order, in waves, under one policy."""
+
+    plan_id: str
+    targets: tuple[Target, ...]
+    waves: tuple[Wave, ...]
+    policy: Policy
+    source: tuple[str, ...] = ()
+
+
+CANARY = "canary"
+"""The wave in which a failure always stops the run."""
+
+REST = "rest"
+"""Whatever the waves before have left."""
+
+_CANARY_FROM = 11
+"""Fleets of this size and more get a canary unless the operator says otherwise."""
+
+
+def make_plan(
+    targets: Sequence[Target],
+    policy: Policy,
+    *,
+    canary: Portion | None = None,
+    waves: Sequence[str] = (),
+    soak: float = 0.0,
+    source: Sequence[str] = (),
+) -> Plan:
+    """Put targets into waves and give the whole an id.
+
+    Args:
+        targets: the fleet, in its order.
+        policy: how to restart and judge.
+        canary: how many go first, alone; None means one for fleets over ten that are followed.
+        waves: sizes such as `1`, `5`, `10%`, `rest`; empty: one wave, or the fleet's own column.
+        soak: seconds after each wave but the last in which its clusters must stay healthy.
+        source: where the fleet was read from, for the report.
+
+    Raises:
+        PlanError: no targets, or waves that contradict the fleet.
+    """
+    if not targets:
+        raise PlanError("planning the run: the fleet is empty; name at least one cluster")
+    groups = _groups(targets, policy, canary, waves)
+    planned = tuple(
+        Wave(name=name, targets=tuple(group), soak=0.0 if last else soak)
+        for (name, group), last in zip(groups, [False] * (len(groups) - 1) + [True], strict=True)
+    )
+    return Plan(
+        plan_id=_identity(targets, planned, policy),
+        targets=tuple(targets),
+        waves=planned,
+        policy=policy,
+        source=tuple(source),
+    )
+
+
+def _groups(
+    targets: Sequence[Target], policy: Policy, canary: Portion | None, waves: Sequence[str]
+) -> list[tuple[str, list[int]]]:
+    by_column = any(target.wave is not None for target in targets)
+    if by_column and waves:
+        raise PlanError(
+            "planning the run: the fleet has a wave column and --waves was given too; "
+            "drop one of the two"
+        )
+    if canary is None:
+        alone = len(targets) >= _CANARY_FROM and policy.wait and not by_column and not waves
+        canary = Portion(1 if alone else 0)
+    positions = list(range(len(targets)))
+    first = min(canary.of(len(targets)), len(targets))
+    groups = [(CANARY, positions[:first])] if first else []
+    if by_column:
+        return groups + _by_column(targets, positions[first:])
+    return groups + _by_size(len(targets), positions[first:], waves)
+
+
+def _by_column(targets: Sequence[Target], positions: list[int]) -> list[tuple[str, list[int]]]:
+    named: dict[str, list[int]] = {}
+    for position in positions:
+        named.setdefault(targets[position].wave or REST, []).append(position)
+    names = [name for name in named if name != REST]
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    # A fleet may name its own canary; wherever it stands in the file, it goes first.
+    names.sort(key=lambda name: name != CANARY)
+    return [(name, named[name]) for name in (*names, REST) if name in named]
+
+
+def _by_size(total: int, positions: list[int], waves: Sequence[str]) -> list[tuple[str, list[int]]]:
+    groups: list[tuple[str, list[int]]] = []
+    for number, size in enumerate(waves, start=1):
+        count = len(positions) if size == REST else Portion.parse(size).of(total)
+        if positions and count:
+            groups.append((REST if size == REST else f"wave {number}", positions[:count]))
+        positions = positions[count:]
+    if positions:
+        groups.append((REST, positions))
+    return groups
+
+
+def _identity(targets: Sequence[Target], waves: Sequence[Wave], policy: Policy) -> str:
+    digest = hashlib.sha256()
+    for target in targets:
+        digest.update(f"{target}\0{target.kind}\0".encode())
+    digest.update(repr([(wave.name, len(wave.targets), wave.soak) for wave in waves]).encode())
+    digest.update(repr(policy).encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,609 @@
+"""Events of a run → the JSON report: every target once, with everything the service answered.
+
+Rules:
+
+- The report is a fold over the journal's events; it can be made at any time, also of a run that
+  still goes on, was interrupted, or was finished months ago.
+- Every member that `report.schema.json` names is present; what does not apply is null.
+- Moments are printed as wall clock time, UTC: the event's steady moment and the offset of the
+  process that recorded it. Spans are taken on the steady axis, where no clock ever steps.
+- What was observed is counted as the limits count it: a place is held from its grant until the end
+  that was seen, and a start that certainly never began was no start.
+- It is written one target at a time, and replaces an older report only when it is whole.
+"""
+
+import contextlib
+import json
+import math
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from orchestrator.errors import ExitCode, OrchestratorError
+from orchestrator.limits import Concurrency, Gate, Rate, change_of, scope_value
+from orchestrator.model import (
+    ErrorInfo,
+    Event,
+    Outcome,
+    RestartAnswered,
+    RestartBegan,
+    RestartDisproved,
+    RestartRequested,
+    RestartSettling,
+    RestartUnsettled,
+    RestartWithdrawn,
+    RunAborted,
+    RunFinished,
+    RunnerStarted,
+    RunResumed,
+    RunStopping,
+    Target,
+    TargetEnded,
+    TargetEvent,
+    TargetRelapsed,
+    Verdict,
+)
+from orchestrator.plan import Plan
+
+REPORT_VERSION = 1
+"""Goes up when a member changes its meaning or goes away; new members leave it."""
+
+STANDARD_OUTPUT = "-"
+"""As a path: print the report."""
+
+INTERRUPTED = "interrupted: no runner finished this run"
+"""The stop reason of a run that nobody stopped and nobody finished."""
+
+_UNENCODABLE = "backslashreplace"
+"""UTF-8 cannot encode lone surrogates only, and for these Python's escape is also JSON's."""
+
+_FAILURES = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What the report says of a run that is in no event: who, why, and with which version."""
+
+    run_id: str
+    operator: str
+    change: str | None
+    tool_version: str
+
+
+def exit_code_for(counts: Mapping[Outcome, int], *, asked_skips: int, aborted: bool) -> ExitCode:
+    """Return how a run with these outcomes ends for the shell.
+
+    Args:
+        counts: how many targets ended how.
+        asked_skips: how many of the skipped ones the operator asked to skip.
+        aborted: whether following was stopped by a second signal or by `abort`.
+    """
+    if aborted:
+        return ExitCode.ABORTED
+    if counts.get(Outcome.NOT_STARTED, 0):
+        return ExitCode.STOPPED
+    unasked = counts.get(Outcome.SKIPPED, 0) - asked_skips
+    if unasked > 0 or any(counts.get(outcome, 0) for outcome in _FAILURES):
+        return ExitCode.SOME_FAILED
+    return ExitCode.OK
+
+
+def default_report_name(run_id: str) -> str:
+    """Return the file name of a report that nobody named."""
+    return f"restart-{run_id}.json"
+
+
+# -------------------------------------------------------------------------------------- the fold
+
+
+@dataclass(slots=True)
+class _Call:
+    """One restart call; `granted` is steady, what ends in `_at` is wall clock."""
+
+    attempt: int
+    request_id: str | None
+    granted: float
+    granted_at: float
+    sent_at: float
+    answered_at: float | None = None
+    status: int | None = None
+    job_ids: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+    is_answered: bool = False
+    returned: bool = False
+
+
+@dataclass(slots=True)
+class _Track:
+    """One target from its first event on; `began`, `ready` and `ended` are steady."""
+
+    calls: tuple[_Call, ...] = ()
+    attempt: int = 0
+    outcome: Outcome | None = None
+    reason: str | None = None
+    error: ErrorInfo | None = None
+    began: float | None = None
+    began_at: float | None = None
+    ready: float | None = None
+    ended: float | None = None
+    finished_at: float | None = None
+    frees: float | None = None
+    """When the slot of the latest start is free: infinity while it is held, None if it has none."""
+
+    def call_of(self, attempt: int) -> _Call | None:
+        return next((call for call in reversed(self.calls) if call.attempt == attempt), None)
+
+    def forget_progress(self) -> None:
+        """A new attempt: what the attempts before showed is in their calls."""
+        self.began = self.began_at = self.ready = self.ended = self.finished_at = None
+        self.reason = self.error = None
+
+    @property
+    def downtime(self) -> float | None:
+        """Seconds from the begin that was seen until ready for good, or until given up."""
+        # Until the target has ended, a cluster that is ready may still turn out not to stay so.
+        if self.began is None or self.ended is None:
+            return None
+        return _span(self.began, self.ended if self.ready is None else self.ready)
+
+
+class ReportFold:
+    """What a run's events come to, so far; take all of them, in the journal's order."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._tracks: list[_Track | None] = [None] * len(plan.targets)
+        self._counts = dict.fromkeys(Outcome, 0)
+        self._job_ids: dict[str, None] = {}
+        self._wall_offset = 0.0
+        self._started: tuple[float, float] | None = None
+        self._finished: tuple[float, float] | None = None
+        self._end: RunFinished | None = None
+        self._stopping: RunStopping | None = None
+        self._aborted: RunAborted | None = None
+        # Never asked for room: it only counts, by the same rule as the limits do.
+        self._slots = Gate(Concurrency(1), "")
+        self._most_in_progress = 0
+
+    # ------------------------------------------------------------------------------- questions
+
+    def counts(self) -> dict[Outcome, int]:
+        """Return how many targets ended how; `not_started` are those without an end."""
+        counts = dict(self._counts)
+        counts[Outcome.NOT_STARTED] = len(self.plan.targets) - sum(self._counts.values())
+        return counts
+
+    def outcome(self) -> str:
+        """Return how the run ended: completed, stopped or aborted."""
+        if self._end is not None:
+            return self._end.outcome
+        return "stopped" if self._aborted is None else "aborted"
+
+    def stop_reason(self) -> str | None:
+        """Return why the run ended before its time; what was said first is the cause."""
+        if self._stopping is not None:
+            return self._stopping.reason
+        if self._aborted is not None:
+            return f"aborted by {self._aborted.by}"
+        return INTERRUPTED if self._end is None else None
+
+    def exit_code(self) -> int:
+        """Return what the run told the shell, or would have, had it been there to tell."""
+        if self._end is not None:
+            return self._end.exit_code
+        return ExitCode.STOPPED if self._aborted is None else ExitCode.ABORTED
+
+    # ---------------------------------------------------------------------------------- events
+
+    def take(self, event: Event) -> None:
+        """Take note of the next event of the run."""
+        if isinstance(event, TargetEvent):
+            track = self._tracks[event.target]
+            if track is None:
+                track = self._tracks[event.target] = _Track()
+            self._take_of_target(track, event)
+            self._hold_or_free(track, event)
+        else:
+            self._take_of_run(event)
+
+    def _take_of_run(self, event: Event) -> None:
+        match event:
+            case RunnerStarted():
+                self._wall_offset = event.wall_offset
+                self._started = self._started or (event.at, self._wall(event.at))
+                self._end = self._finished = None
+            case RunResumed():
+                self._end = self._finished = self._stopping = self._aborted = None
+                self._reopen(frozenset(event.again))
+            case RunStopping():
+                self._stopping = self._stopping or event
+            case RunAborted():
+                self._aborted = self._aborted or event
+            case RunFinished():
+                self._end = event
+                self._finished = (event.at, self._wall(event.at))
+            case _:
+                pass  # Waves are in the plan; the report shows them there.
+
+    def _reopen(self, again: frozenset[Outcome]) -> None:
+        for track in self._tracks:
+            if track is not None and track.outcome in again:
+                self._counts[track.outcome] -= 1
+                track.outcome = None
+                track.forget_progress()
+                # Whatever comes now is about another start; that one's slot frees as was said.
+                track.frees = None
+
+    def _take_of_target(self, track: _Track, event: TargetEvent) -> None:
+        match event:
+            case RestartRequested():
+                self._request(track, event)
+            case RestartWithdrawn():
+                withdrawn = track.call_of(event.attempt)
+                track.calls = tuple(call for call in track.calls if call is not withdrawn)
+            case RestartAnswered():
+                self._answer(track, event)
+            case RestartBegan():
+                track.began, track.began_at = event.at, self._wall(event.at)
+            case RestartSettling():
+                track.ready = event.at
+            case RestartUnsettled():
+                track.ready = None
+            case TargetEnded():
+                self._judge(track, event.outcome, event.reason, event.error)
+                track.ended, track.finished_at = event.at, self._wall(event.at)
+            case TargetRelapsed():
+                self._judge(track, Outcome.FAILED, event.reason, event.error)
+            case _:
+                pass  # A disproved call ends its slot, and nothing else.
+
+    def _request(self, track: _Track, event: RestartRequested) -> None:
+        track.forget_progress()
+        track.attempt = event.attempt
+        wall = self._wall(event.at)
+        call = _Call(event.attempt, event.request_id, event.at, wall, wall)
+        track.calls = (*track.calls, call)
+
+    def _answer(self, track: _Track, event: RestartAnswered) -> None:
+        answer = event.answer
+        call = track.call_of(event.attempt)
+        if call is None:
+            # An answer is evidence, whatever became of its intent.
+            wall = self._wall(event.at)
+            call = _Call(event.attempt, answer.request_id, event.at, wall, wall)
+            track.calls = (*track.calls, call)
+        call.job_ids = tuple(dict.fromkeys((*call.job_ids, *answer.job_ids)))
+        self._job_ids.update(dict.fromkeys(answer.job_ids))
+        is_lost = answer.verdict is Verdict.LOST
+        if is_lost and call.is_answered:
+            return  # One runner gave up what another one had heard.
+        call.is_answered = True
+        call.sent_at = self._wall(answer.sent_at)
+        call.answered_at = None if is_lost else self._wall(answer.answered_at)
+        call.status = answer.status
+        call.error = answer.error
+        call.request_id = answer.request_id or call.request_id
+        call.returned = answer.verdict.gives_back
+
+    def _judge(
+        self, track: _Track, outcome: Outcome, reason: str | None, error: ErrorInfo | None
+    ) -> None:
+        if track.outcome is not None:
+            self._counts[track.outcome] -= 1
+        self._counts[outcome] += 1
+        track.outcome, track.reason, track.error = outcome, reason, error
+
+    def _hold_or_free(self, track: _Track, event: TargetEvent) -> None:
+        """Count what is in progress, in the journal's order, as the limits count it."""
+        if isinstance(event, RestartRequested):
+            self._slots.take()
+            track.frees = math.inf
+            self._most_in_progress = max(self._most_in_progress, self._slots.taken(event.at))
+            return
+        change = change_of(event)
+        if change is None or track.frees is None or _is_about_another(track, event):
+            return
+        if change.returned and track.frees == math.inf:
+            self._slots.give_back()
+            track.frees = None
+        elif change.ended_at is not None and change.ended_at < track.frees:
+            if track.frees == math.inf:
+                self._slots.end(change.ended_at)
+            else:
+                self._slots.move(track.frees, change.ended_at)
+            track.frees = change.ended_at
+
+    def _wall(self, at: float) -> float:
+        return at + self._wall_offset
+
+    # -------------------------------------------------------------------------------- contents
+
+    def members(self, facts: RunFacts) -> Iterator[tuple[str, object]]:
+        """Yield the report's members in order; those as long as the fleet are iterators."""
+        yield "report_version", REPORT_VERSION
+        yield "run_id", facts.run_id
+        yield "outcome", self.outcome()
+        yield "stop_reason", self.stop_reason()
+        yield "exit_code", int(self.exit_code())
+        yield "tool_version", facts.tool_version
+        yield "operator", facts.operator
+        yield "change", facts.change
+        yield "started_at", _moment(self._started and self._started[1])
+        yield "finished_at", _moment(self._finished and self._finished[1])
+        yield "duration_s", self._duration()
+        yield "plan", plan_member(self.plan)
+        counts = self.counts()
+        by_name = {outcome.value: counts[outcome] for outcome in Outcome}
+        yield "counts", {"targets": len(self.plan.targets), **by_name}
+        yield "observed", self._observed()
+        yield "job_ids", iter(self._job_ids)
+        yield "targets", self._target_entries()
+        yield "failures", self._failure_entries()
+
+    def _duration(self) -> float | None:
+        if self._started is None or self._finished is None:
+            return None
+        return _span(self._started[0], self._finished[0])
+
+    def _observed(self) -> dict[str, object]:
+        starts = sorted(
+            (call.granted, position)
+            for position, track in enumerate(self._tracks)
+            if track is not None
+            for call in track.calls
+            if not call.returned
+        )
+        rates = [limit for limit in self.plan.policy.limits if isinstance(limit, Rate)]
+        return {
+            "max_in_progress": self._most_in_progress,
+            "max_started_in_window": {
+                str(rate): _most_started(rate, starts, self.plan.targets) for rate in rates
+            },
+        }
+
+    def _target_entries(self) -> Iterator[dict[str, object]]:
+        waves = [""] * len(self.plan.targets)
+        for wave in self.plan.waves:
+            for position in wave.targets:
+                waves[position] = wave.name
+        untouched = _Track()
+        for target, track, wave_name in zip(self.plan.targets, self._tracks, waves, strict=True):
+            yield _target(target, track or untouched, wave_name)
+
+    def _failure_entries(self) -> Iterator[dict[str, object]]:
+        for target, track in zip(self.plan.targets, self._tracks, strict=True):
+            if track is not None and track.outcome in _FAILURES:
+                yield {
+                    "project_id": target.project_id,
+                    "cluster_id": target.cluster_id,
+                    "outcome": track.outcome.value,
+                    "error": _error(track.error),
+                }
+
+
+def _is_about_another(track: _Track, event: TargetEvent) -> bool:
+    """Whether this is late news of an attempt before the latest."""
+    match event:
+        case RestartWithdrawn() | RestartAnswered() | RestartDisproved():
+            return event.attempt != track.attempt
+        case _:
+            return False
+
+
+def _most_started(
+    rate: Rate, starts: Iterable[tuple[float, int]], targets: tuple[Target, ...]
+) -> int:
+    """Return the most of `starts`, in order of time, in any interval, both its ends included."""
+    granted: dict[str, list[float]] = {}
+    for at, position in starts:
+        granted.setdefault(scope_value(targets[position], rate.scope), []).append(at)
+    return max((_most_within(rate.per, moments) for moments in granted.values()), default=0)
+
+
+def _most_within(span: float, moments: list[float]) -> int:
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] > span:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+# ----------------------------------------------------------------------------------- the entries
+
+
+def plan_member(plan: Plan) -> dict[str, object]:
+    """Return the plan as reports and dry runs print it, without its targets."""
+    policy = plan.policy
+    most: dict[str, int] = {}
+    for limit in policy.limits:
+        if isinstance(limit, Concurrency):
+            most[limit.scope] = min(limit.most, most.get(limit.scope, limit.most))
+    return {
+        "plan_id": plan.plan_id,
+        "source": list(plan.source),
+        "waves": [
+            {"name": wave.name, "targets": len(wave.targets), "soak_s": wave.soak}
+            for wave in plan.waves
+        ],
+        "limits": {
+            "max_concurrency": most,
+            "rate": [str(limit) for limit in policy.limits if isinstance(limit, Rate)],
+            "max_failures": policy.max_failures.of(len(plan.targets)),
+        },
+    }
+
+
+def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
+    last = track.calls[-1] if track.calls else None
+    job_ids = dict.fromkeys(job_id for call in track.calls for job_id in call.job_ids)
+    return {
+        "project_id": target.project_id,
+        "cluster_id": target.cluster_id,
+        "name": target.name,
+        "region": target.region,
+        "labels": dict(target.labels),
+        "kind": str(target.kind),
+        "wave": wave,
+        "outcome": (track.outcome or Outcome.NOT_STARTED).value,
+        "reason": track.reason,
+        "job_ids": list(job_ids),
+        "granted_at": _moment(last.granted_at if last else None),
+        "answered_at": _moment(last.answered_at if last else None),
+        "began_at": _moment(track.began_at),
+        "finished_at": _moment(track.finished_at),
+        "downtime_s": track.downtime,
+        "calls": [_call(call) for call in track.calls],
+        "error": _error(track.error),
+    }
+
+
+def _call(call: _Call) -> dict[str, object]:
+    return {
+        "sent_at": _moment(call.sent_at),
+        "answered_at": _moment(call.answered_at),
+        "status": call.status,
+        "job_ids": list(call.job_ids),
+        "error": _error(call.error),
+        "request_id": call.request_id,
+    }
+
+
+def _error(error: ErrorInfo | None) -> dict[str, object] | None:
+    if error is None:
+        return None
+    return {
+        "class": error.error_class,
+        "status": error.status,
+        "code": error.code,
+        "message": error.message,
+        "request_id": error.request_id,
+    }
+
+
+def _moment(at: float | None) -> str | None:
+    """Print a wall clock moment: RFC 3339, UTC, milliseconds."""
+    if at is None:
+        return None
+    seconds, milliseconds = divmod(round(at * 1000), 1000)
+    # Without zone and fraction isoformat has one form; both follow in ours.
+    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    return f"{text}.{milliseconds:03d}Z"
+
+
+def _span(begin: float, end: float) -> float:
+    # Two hosts may disagree about the steady axis; nothing lasts less than no time.
+    return round(max(0.0, end - begin), 3)
+
+
+# ----------------------------------------------------------------------------------- the writing
+
+
+def build_report(fold: ReportFold, facts: RunFacts) -> dict[str, object]:
+    """Return the whole report in memory."""
+    return {
+        name: list(value) if isinstance(value, Iterator) else value
+        for name, value in fold.members(facts)
+    }
+
+
+def write_report(fold: ReportFold, facts: RunFacts, path: str | Path, *, stdout: TextIO) -> None:
+    """Write the report as JSON, one target a line; `-` prints it to `stdout`.
+
+    A file is replaced at once and only by a whole report, whatever happens meanwhile.
+
+    Raises:
+        OrchestratorError: it cannot be written there; what was there before is untouched.
+    """
+    printing = str(path) == STANDARD_OUTPUT
+    try:
+        if printing:
+            _print(fold, facts, stdout)
+        else:
+            _write(fold, facts, Path(path))
+    except OSError as error:
+        place = "standard output" if printing else repr(str(path))
+        raise OrchestratorError(
+            f"writing the report of run {facts.run_id} to {place}: {error.strerror or error}; "
+            "nothing is lost, the journal has it all: make room there or choose another file, "
+            f"and get it with `orchestrator report {facts.run_id}`"
+        ) from error
+
+
+def _print(fold: ReportFold, facts: RunFacts, stdout: TextIO) -> None:
+    # Escapes are for whatever encoding the other end of standard output has.
+    stdout.writelines(_chunks(fold, facts, json.JSONEncoder(allow_nan=False)))
+    stdout.flush()
+
+
+def _write(fold: ReportFold, facts: RunFacts, path: Path) -> None:
+    chunks = _chunks(fold, facts, json.JSONEncoder(allow_nan=False, ensure_ascii=False))
+    if _is_special(path):
+        with path.open("w", encoding="utf-8", errors=_UNENCODABLE) as file:
+            file.writelines(chunks)
+        return
+    # A link stays a link: what it points to is replaced.
+    path = path.resolve()
+    # For its owner alone (0600), and beside its target: a rename is atomic within a folder.
+    with tempfile.NamedTemporaryFile(
+        "w",
+        encoding="utf-8",
+        errors=_UNENCODABLE,
+        prefix=f".{path.name}.",
+        dir=path.parent,
+        delete=False,
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    _sync_folder(path.parent)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a device or a pipe, which must be written to and never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some file systems cannot; the report is whole all the same, only a power cut could undo it.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _chunks(fold: ReportFold, facts: RunFacts, encoder: json.JSONEncoder) -> Iterator[str]:
+    separator = "{\n"
+    for name, value in fold.members(facts):
+        yield f"{separator}  {encoder.encode(name)}: "
+        if isinstance(value, Iterator):
+            yield from _lines(value, encoder)
+        else:
+            yield encoder.encode(value)
+        separator = ",\n"
+    yield "\n}\n"
+
+
+def _lines(items: Iterator[object], encoder: json.JSONEncoder) -> Iterator[str]:
+    separator = "[\n    "
+    for item in items:
+        yield separator + encoder.encode(item)
+        separator = ",\n    "
+    yield "\n  ]" if separator.startswith(",") else "[]"

@@ -1,0 +1,215 @@
+"""The pretend service behind real HTTP on loopback.
+
+Rules:
+
+- A call that has arrived is carried out, even if its client leaves meanwhile: handlers are never
+  cancelled by a disconnect.
+- An answer counts as given when its last byte was handed to the socket.
+- Any credentials pass, and headers may be as large as real tokens are.
+"""
+
+import re
+import secrets
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+from aiohttp import web
+
+from orchestrator.model import Call
+from orchestrator.simulator.replies import JSON, Hang, Reply, gateway_error
+from orchestrator.simulator.service import Ask, Done, Handling, Reading, Service
+from orchestrator.simulator.trace import Tracer, What, note, note_ending, note_execution
+
+HOLD = 600.0
+"""Seconds for which a connection without an answer is held open at most."""
+
+_HOST = "127.0.0.1"
+_LARGEST_HEADER = 65536
+_BACKLOG = 1024
+_LOOK_EVERY = 0.05
+_SLICES = 10
+_LINGER = struct.pack("ii", 1, 0)
+_PATH = re.compile(r"/(v1\.0|v2\.0)/([^/]+)/clusters(?:/([^/]+)(?:/([^/]+))?)?/?")
+_CALLS: dict[tuple[str, str, str | None], Call] = {
+    ("POST", "v1.0", "restart"): Call.RESTART,
+    ("POST", "v2.0", "restart"): Call.RESTART_PART,
+    ("POST", "v2.0", "rolling-restart"): Call.ROLLING,
+    ("POST", "v2.0", "rolling_restart"): Call.ROLLING,
+    ("POST", "v1.0", "reboot"): Call.REBOOT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is listening."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """What to give as the endpoint."""
+        return f"http://{_HOST}:{self.port}"
+
+
+@asynccontextmanager
+async def serve(
+    service: Service,
+    *,
+    port: int = 0,
+    trace: Tracer | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Server]:
+    """Serve on loopback until the context is left; port 0 takes any free one.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
+    handler = _Handler(service, trace, clock)
+    http = web.Server(
+        handler.handle,
+        handler_cancellation=False,
+        access_log=None,
+        max_field_size=_LARGEST_HEADER,
+        max_line_size=_LARGEST_HEADER,
+    )
+    runner = web.ServerRunner(http, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, _HOST, port, backlog=_BACKLOG, reuse_address=True)
+        await site.start()
+        yield Server(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def read_ask(method: str, path: str, request_id: str) -> Ask | None:
+    """Return which call a path means, still without query and body; None if there is no such."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return None
+    version, project_id, cluster_id, action = found.groups()
+    call: Call | Reading | None = _CALLS.get((method, version, action))
+    if method == "GET" and version == "v1.0" and action is None:
+        call = Reading.DETAIL if cluster_id else Reading.LIST
+    if call is None:
+        return None
+    return Ask(call=call, project_id=project_id, cluster_id=cluster_id or "", request_id=request_id)
+
+
+class _Handler:
+    """Puts real time between the moments of a call, and its ending on the wire."""
+
+    def __init__(self, service: Service, trace: Tracer | None, clock: Callable[[], float]) -> None:
+        self._service = service
+        self._trace = trace
+        self._clock = clock
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        request_id = request.headers.get("X-Request-Id") or secrets.token_hex(16)
+        ask = await _ask_of(request, request_id)
+        if ask is None:
+            text = "The API does not exist or has not been published in the environment"
+            return _response(gateway_error(404, "APIGW.0101", text, request_id), request_id)
+        handling = self._service.receive(ask, self._clock())
+        note(self._trace, What.RECEIVED, handling, self._clock())
+        if handling.wait_before_s:
+            await anyio.sleep(handling.wait_before_s)
+        now = self._clock()
+        done = self._service.execute(handling, now)
+        note_execution(self._trace, handling, now, done)
+        if handling.wait_after_s:
+            await anyio.sleep(handling.wait_after_s)
+        return await self._end(request, handling, done)
+
+    async def _end(
+        self, request: web.BaseRequest, handling: Handling, done: Done
+    ) -> web.StreamResponse:
+        request_id = handling.ask.request_id
+        ending = done.ending
+        response: web.StreamResponse = web.Response()
+        is_there = not _is_gone(request)
+        try:
+            if isinstance(ending, Reply):
+                response = _response(ending, request_id)
+                await _send(request, response, ending)
+            elif isinstance(ending, Hang):
+                note_ending(self._trace, handling, self._clock(), done, is_there=is_there)
+                await _hold(request)
+                _sever(request)
+                return response
+            else:
+                _sever(request)
+        except ConnectionError:
+            is_there = False
+        note_ending(self._trace, handling, self._clock(), done, is_there=is_there)
+        return response
+
+
+async def _ask_of(request: web.BaseRequest, request_id: str) -> Ask | None:
+    ask = read_ask(request.method, request.path, request_id)
+    if ask is None:
+        return None
+    query = dict(request.query) if request.query_string else ask.query
+    body = await request.read() if request.can_read_body else b""
+    return Ask(
+        call=ask.call,
+        project_id=ask.project_id,
+        cluster_id=ask.cluster_id,
+        request_id=request_id,
+        query=query,
+        body=body,
+    )
+
+
+def _response(reply: Reply, request_id: str) -> web.StreamResponse:
+    headers = {"X-Request-Id": request_id, **dict(reply.headers)}
+    if reply.body or reply.content_type != JSON:
+        headers["Content-Type"] = reply.content_type
+    if reply.over_s or reply.is_cut:
+        response = web.StreamResponse(status=reply.status, headers=headers)
+        response.content_length = len(reply.body)
+        return response
+    return web.Response(status=reply.status, headers=headers, body=reply.body)
+
+
+async def _send(request: web.BaseRequest, response: web.StreamResponse, reply: Reply) -> None:
+    """Write all of the answer, or as much of it as the reply wants to arrive."""
+    await response.prepare(request)
+    if reply.is_cut:
+        await response.write(reply.body[: len(reply.body) // 2])
+        _sever(request)
+        return
+    if reply.over_s:
+        size = max(1, -(-len(reply.body) // _SLICES))
+        for start in range(0, len(reply.body), size):
+            await anyio.sleep(reply.over_s * min(size, len(reply.body) - start) / len(reply.body))
+            await response.write(reply.body[start : start + size])
+    await response.write_eof()
+
+
+def _is_gone(request: web.BaseRequest) -> bool:
+    transport = request.transport
+    return transport is None or transport.is_closing()
+
+
+async def _hold(request: web.BaseRequest) -> None:
+    """Wait until the client leaves, or too long."""
+    with anyio.move_on_after(HOLD):
+        while not _is_gone(request):  # noqa: ASYNC110  # aiohttp has no event for a client leaving
+            await anyio.sleep(_LOOK_EVERY)
+
+
+def _sever(request: web.BaseRequest) -> None:
+    """Reset the connection: the client sees ECONNRESET, not an orderly end."""
+    transport = request.transport
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:  # pragma: no branch - TCP has one
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+    transport.abort()

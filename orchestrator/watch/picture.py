@@ -1,0 +1,741 @@
+"""A campaign → what a terminal shows of it: how far, how full, what runs, why others wait.
+
+Rules:
+
+- Pure: a campaign, its running totals and a moment come in, lines come out.
+- Never a guess dressed as a fact. What is estimated says "about"; what is not known is not shown.
+- A picture costs the same for ten targets and for a hundred thousand: totals are kept from events,
+  and of anything that grows with the fleet only the first few are looked at.
+- Names come from fleet files and from the service: nothing in them reaches a terminal but letters.
+"""
+
+import heapq
+import math
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+
+from orchestrator.campaign import Campaign, Track
+from orchestrator.lanes import Door
+from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, scope_value
+from orchestrator.model import (
+    Event,
+    Outcome,
+    Phase,
+    RestartAnswered,
+    RestartDisproved,
+    RestartRequested,
+    RestartWithdrawn,
+    RunnerStarted,
+    Target,
+    TargetEnded,
+    TargetRelapsed,
+)
+from orchestrator.plan import CANARY, Plan
+
+Wall = Callable[[float], datetime]
+"""Turns a steady moment into wall clock time."""
+
+FEW = 3
+"""How many limits of one kind, or other details, are named before the rest is only counted."""
+
+ENOUGH = 3
+"""So many restarts must have ended before anything is said about the time left."""
+
+_LANES_LOOKED_AT = 2000
+_TRACKS_LOOKED_AT = 200
+_FULL_IDS_FROM = 120
+"""Columns from which there is room for ids in full."""
+
+
+class Tone(StrEnum):
+    """What a line is, for whoever has colours."""
+
+    PLAIN = "plain"
+    HEAD = "head"
+    FAINT = "faint"
+    GOOD = "good"
+    BAD = "bad"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the picture: printable text that fits the width."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# --------------------------------------------------------------------------------- running totals
+
+
+class Tally:
+    """Running totals of one run, kept from its events; made before the events it is told."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        plan = campaign.plan
+        self.total = len(plan.targets)
+        self.counts = campaign.counts()
+        del self.counts[Outcome.NOT_STARTED]
+        self.ended = sum(self.counts.values())
+        self.started_at: float | None = None
+        """When this runner took up the run."""
+        self.finished_restarts = 0
+        self._restart_seconds = 0.0
+        self._plan = plan
+        self._wave_of = _wave_of(plan)
+        self.left_in_wave = [len(wave.targets) for wave in plan.waves]
+        for position in campaign.outcomes:
+            self.left_in_wave[self._wave_of[position]] -= 1
+        self._granted: dict[int, float] = {
+            position: track.start.granted_at for position, track in campaign.tracks.items()
+        }
+        most = max((gate.most for gate in _rates(campaign.limits.fleet_gates())), default=0)
+        self._grants: deque[float] = deque(sorted(self._granted.values()), maxlen=min(most, 10_000))
+        self.crowds = [
+            _Crowd(limit, plan, campaign) for limit in plan.policy.limits if limit.scope != FLEET
+        ]
+        self._rounds = _rounds_after(plan)
+        self._soaks = _sums_after([wave.soak for wave in plan.waves])
+
+    @property
+    def mean_duration(self) -> float | None:
+        """How long a restart took on average, in seconds, once enough of them have ended."""
+        if self.finished_restarts < ENOUGH:
+            return None
+        return self._restart_seconds / self.finished_restarts
+
+    def saw(self, event: Event) -> None:
+        """Take note of an event, after the campaign did."""
+        match event:
+            case TargetEnded():
+                self._end(event)
+            case RestartRequested():
+                self._granted[event.target] = event.at
+                self._grants.append(event.at)
+            case RestartAnswered() if event.answer.verdict.gives_back:
+                self._take_back(event.target)
+            case RestartWithdrawn():
+                self._take_back(event.target)
+            case RestartDisproved():
+                self._granted.pop(event.target, None)
+            case TargetRelapsed():
+                # Only a restarted cluster is watched during a soak.
+                self.counts[Outcome.RESTARTED] -= 1
+                self.counts[Outcome.FAILED] += 1
+            case RunnerStarted():
+                self.started_at = event.at
+
+    def running_for(self, position: int, now: float) -> float | None:
+        """Return how long ago the target's restart was granted; None if nothing is under way."""
+        granted_at = self._granted.get(position)
+        return None if granted_at is None else now - granted_at
+
+    def seconds_running(self, now: float) -> float:
+        """Return how long all restarts under way have run, taken together."""
+        return now * len(self._granted) - sum(self._granted.values())
+
+    def youngest_grant(self) -> float | None:
+        """Return when the latest of the restarts under way was granted."""
+        return next(reversed(self._granted.values()), None)
+
+    def rounds_after(self, wave: int) -> float:
+        """Return how many restarts one after the other the waves after this one need at least."""
+        return self._rounds[wave]
+
+    def soaks_after(self, wave: int) -> float:
+        """Return for how many seconds the waves after this one soak."""
+        return self._soaks[wave]
+
+    def grant_before(self, back: int) -> float | None:
+        """Return when the start was granted that had `back` younger ones, if it is remembered."""
+        return self._grants[-1 - back] if back < len(self._grants) else None
+
+    def _end(self, event: TargetEnded) -> None:
+        position = event.target
+        self.counts[event.outcome] += 1
+        self.ended += 1
+        self.left_in_wave[self._wave_of[position]] -= 1
+        for crowd in self.crowds:
+            crowd.leave(self._plan.targets[position])
+        seconds = self.running_for(position, event.at)
+        self._granted.pop(position, None)
+        if seconds is not None and event.outcome in {Outcome.RESTARTED, Outcome.ACCEPTED}:
+            self.finished_restarts += 1
+            self._restart_seconds += seconds
+
+    def _take_back(self, position: int) -> None:
+        """Forget a start that never began: no rate counts it."""
+        granted_at = self._granted.pop(position, None)
+        if granted_at in self._grants:
+            self._grants.remove(granted_at)
+
+
+class _Crowd:
+    """How many targets are left in each value of a limit's scope, and which value has the most."""
+
+    def __init__(self, limit: Limit, plan: Plan, campaign: Campaign) -> None:
+        self.limit = limit
+        self._left: Counter[str] = Counter()
+        self._example: dict[str, Target] = {}
+        for position, target in enumerate(plan.targets):
+            value = scope_value(target, limit.scope)
+            self._left[value] += position not in campaign.outcomes
+            self._example.setdefault(value, target)
+        self._order = [(-left, value) for value, left in self._left.items()]
+        heapq.heapify(self._order)
+
+    def leave(self, target: Target) -> None:
+        """Take note that a target has ended."""
+        self._left[scope_value(target, self.limit.scope)] -= 1
+
+    def biggest(self) -> tuple[Target, int]:
+        """Return one target of the value with the most targets left, and how many these are."""
+        while True:
+            left, value = self._order[0]
+            # Numbers only go down, so a stale head can only be too big.
+            if -left == self._left[value]:
+                return self._example[value], -left
+            heapq.heapreplace(self._order, (-self._left[value], value))
+
+
+def _wave_of(plan: Plan) -> list[int]:
+    waves = [0] * len(plan.targets)
+    for number, wave in enumerate(plan.waves):
+        for position in wave.targets:
+            waves[position] = number
+    return waves
+
+
+def _rounds_after(plan: Plan) -> list[float]:
+    slots = min((limit.most for limit in plan.policy.limits if _is_slots(limit)), default=math.inf)
+    return _sums_after([max(1.0, len(wave.targets) / slots) for wave in plan.waves])
+
+
+def _is_slots(limit: Limit) -> bool:
+    return isinstance(limit, Concurrency) and limit.scope == FLEET
+
+
+def _sums_after(numbers: Sequence[float]) -> list[float]:
+    sums = [0.0] * len(numbers)
+    for index in range(len(numbers) - 2, -1, -1):
+        sums[index] = sums[index + 1] + numbers[index + 1]
+    return sums
+
+
+def _rates(gates: Iterable[Gate]) -> Iterator[Gate]:
+    return (gate for gate in gates if isinstance(gate.limit, Rate))
+
+
+# -------------------------------------------------------------------------------------- the whole
+
+
+def picture(
+    campaign: Campaign,
+    now: float,
+    *,
+    tally: Tally,
+    wall: Wall,
+    width: int = 80,
+    height: int = 24,
+) -> list[Line]:
+    """Return what a terminal of this size shows of the campaign now; the most important first.
+
+    Args:
+        campaign: the run.
+        now: the steady moment.
+        tally: its running totals, told every event that the campaign was told.
+        wall: turns steady moments into wall clock time.
+        width: columns; a line that is longer is cut.
+        height: lines; what does not fit is counted where it can be, and left out where not.
+    """
+    lines = [
+        *_headline(campaign, now, tally, wall, width),
+        *_counts(campaign, tally, width),
+        _failures(campaign),
+        Line(""),
+        *_states(campaign, now, tally, wall),
+        *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
+        Line(""),
+    ]
+    lines += _running(campaign, now, width, height - len(lines))
+    return [Line(cut(line.text, width), line.tone) for line in lines[:height]]
+
+
+def summary(
+    campaign: Campaign, now: float, *, tally: Tally, wall: Wall, width: int = 80
+) -> list[Line]:
+    """Return what stays on the screen when the run, or the watching of it, is over."""
+    took = "" if tally.started_at is None else f" after {spell(now - tally.started_at)}"
+    head = f"run {shown(campaign.run_id)} {_ending(campaign)} at {clock(wall(now))}{took}"
+    lines = [Line(head, Tone.HEAD), *_counts(campaign, tally, width)]
+    if campaign.stopping is not None:
+        lines.append(Line(f"stopped: {shown(campaign.stopping.reason)}", Tone.WARN))
+    return [Line(cut(line.text, width), line.tone) for line in lines]
+
+
+def _ending(campaign: Campaign) -> str:
+    if campaign.aborted:
+        return "aborted"
+    if not campaign.finished:
+        return "left"
+    return "completed" if campaign.stopping is None else "stopped"
+
+
+def _headline(campaign: Campaign, now: float, tally: Tally, wall: Wall, width: int) -> list[Line]:
+    parts = [f"run {shown(campaign.run_id)}", wave_words(campaign)]
+    parts.append(clock(wall(now)))
+    if tally.started_at is not None:
+        parts.append(f"for {spell(now - tally.started_at)}")
+    left = time_left(campaign, now, tally)
+    if left is not None:
+        parts.append(f"{about(left)} left")
+    return [Line(text, Tone.HEAD) for text in flow(parts, width)]
+
+
+def wave_words(campaign: Campaign) -> str:
+    """Say which wave is open: `wave 2 of 3: rest`."""
+    waves = campaign.plan.waves
+    if campaign.wave is None:
+        return f"{len(waves)} wave{_s(len(waves))}"
+    name = shown(waves[campaign.wave].name)
+    return f"wave {campaign.wave + 1} of {len(waves)}: {name}"
+
+
+def _counts(campaign: Campaign, tally: Tally, width: int) -> list[Line]:
+    tone = Tone.BAD if campaign.failures else Tone.GOOD
+    return [Line(text, tone) for text in flow(count_words(campaign, tally), width)]
+
+
+def count_words(campaign: Campaign, tally: Tally) -> list[str]:
+    """Return how many targets are where; together they are the whole fleet."""
+    running = len(campaign.tracks)
+    counts = [
+        f"{outcome} {count}"
+        for outcome, count in tally.counts.items()
+        if count or outcome is not Outcome.ACCEPTED
+    ]
+    rest = tally.total - tally.ended - running
+    over = campaign.finished or campaign.aborted or campaign.stopping is not None
+    return [
+        *counts,
+        f"running {running}",
+        f"{'not started' if over else 'waiting'} {rest} of {tally.total}",
+    ]
+
+
+def _failures(campaign: Campaign) -> Line:
+    text = f"failures {campaign.failures} of {campaign.allowed} allowed"
+    if campaign.wave is not None and campaign.plan.waves[campaign.wave].name == CANARY:
+        text += "; one in the canary stops the run"
+    return Line(text, Tone.BAD if campaign.failures else Tone.PLAIN)
+
+
+# --------------------------------------------------------------------------------- what goes on
+
+
+def _states(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[Line]:
+    tone = Tone.WARN if campaign.stopping is not None or campaign.aborted else Tone.PLAIN
+    return [Line(text, tone) for text in state_lines(campaign, now, tally, wall)]
+
+
+def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[str]:
+    """Say what the run as a whole is doing: stopping, soaking, or why who waits waits."""
+    running = len(campaign.tracks)
+    if campaign.aborted:
+        return [f"aborted: no longer following {running}; what was asked for goes on by itself"]
+    if campaign.stopping is not None:
+        reason = shown(campaign.stopping.reason)
+        again = " again" if reason.startswith("interrupted") else ""
+        return [
+            f"stopping: {reason}",
+            f"nothing new starts; following {running}; press Ctrl-C{again} to abort",
+        ]
+    if campaign.soak_ends_at is not None:
+        return [_soak_words(campaign, campaign.soak_ends_at, now, wall)]
+    return [f"waiting: {words}" for words in why_waiting(campaign, now, tally)]
+
+
+def _soak_words(campaign: Campaign, ends_at: float, now: float, wall: Wall) -> str:
+    name = "" if campaign.wave is None else f" of {shown(campaign.plan.waves[campaign.wave].name)}"
+    if now >= ends_at:
+        return f"soak{name} over; one last look at its clusters"
+    return f"soak{name} until {clock(wall(ends_at))} ({spell_until(ends_at - now)})"
+
+
+def why_waiting(campaign: Campaign, now: float, tally: Tally) -> list[str]:
+    """Say how many targets wait for what: `120 for 20/600s (next in 42 s)`; the most first."""
+    wave = campaign.wave
+    if wave is None:
+        return []
+    reasons = _Reasons(campaign, now)
+    waiting = tally.left_in_wave[wave] - len(campaign.tracks)
+    words = reasons.words()
+    if waiting > len(campaign.lanes):
+        words.append(f"{waiting - len(campaign.lanes)} being looked at")
+    later = tally.total - tally.ended - tally.left_in_wave[wave]
+    if later > 0:
+        words.append(f"{later} in later waves")
+    return words
+
+
+class _Reasons:
+    """How many of the targets in line wait for which limit, look or next try."""
+
+    def __init__(self, campaign: Campaign, now: float) -> None:
+        self._now = now
+        self._fleet_gates = campaign.lanes.shut_fleet_gates(now)
+        self._by_limit: dict[Limit, dict[Gate, int]] = {}
+        self._looks: dict[str, int] = {}
+        self._held: dict[Door, int] = {}
+        self._rest = 0
+        counted = 0
+        for barrier, count in islice(campaign.lanes.waiting(), _LANES_LOOKED_AT):
+            counted += count
+            self._count(barrier, count)
+        self._uncounted = len(campaign.lanes) - counted
+
+    def words(self) -> list[str]:
+        """Return the reasons, the one that holds most targets first."""
+        found = [*self._of_fleet(), *self._of_limits(), *self._of_doors()]
+        found.sort(key=lambda reason: -reason[0])
+        return [f"{count} for {what}" for count, what in found]
+
+    def _count(self, barrier: Gate | Door | None, count: int) -> None:
+        if isinstance(barrier, Gate) and not barrier.has_room(self._now):
+            gates = self._by_limit.setdefault(barrier.limit, {})
+            gates[barrier] = gates.get(barrier, 0) + count
+        elif self._fleet_gates or not isinstance(barrier, Door) or barrier.has_room(self._now):
+            self._rest += count
+        elif barrier.shut_until > self._now:
+            self._held[barrier] = self._held.get(barrier, 0) + count
+        else:
+            self._looks[barrier.project_id] = self._looks.get(barrier.project_id, 0) + count
+
+    def _of_fleet(self) -> Iterator[tuple[int, str]]:
+        if self._fleet_gates:
+            gates = sorted(self._fleet_gates, key=lambda gate: gate.frees_at(self._now))
+            what = " and ".join(
+                f"{limit_words(gate.limit)} ({_next_words(gate, self._now)})" for gate in gates
+            )
+            if self._rest + self._uncounted:
+                yield self._rest + self._uncounted, what
+            return
+        if self._rest:
+            yield self._rest, "their next try"
+        if self._uncounted:
+            yield self._uncounted, "limits or looks of their own"
+
+    def _of_limits(self) -> Iterator[tuple[int, str]]:
+        for gates in self._by_limit.values():
+            first = min(gates, key=lambda gate: gate.frees_at(self._now))
+            which = f"{len(gates)} full, first " if len(gates) > 1 else ""
+            where = f"{which}{_value_words(first)}: {_next_words(first, self._now)}"
+            yield sum(gates.values()), f"{limit_words(first.limit)} ({where})"
+
+    def _of_doors(self) -> Iterator[tuple[int, str]]:
+        if self._looks:
+            yield sum(self._looks.values()), f"a look at {_projects(list(self._looks))}"
+        if self._held:
+            first = min(self._held, key=lambda door: door.shut_until)
+            why = f"next try in {spell_until(first.shut_until - self._now)}: throttled or no connection"
+            which = _projects([door.project_id for door in self._held])
+            yield sum(self._held.values()), f"{which} ({why})"
+
+
+def _projects(project_ids: Sequence[str]) -> str:
+    if len(project_ids) == 1:
+        return f"project {short(project_ids[0])}"
+    return f"{len(project_ids)} projects"
+
+
+# ----------------------------------------------------------------------------------------- limits
+
+
+def limit_lines(campaign: Campaign, now: float) -> list[str]:
+    """Say of each limit how full it is; of limits with many values, of the fullest few."""
+    lines = [_gate_words(gate, campaign, now) for gate in campaign.limits.fleet_gates()]
+    by_limit: dict[Limit, list[Gate]] = {}
+    for gate in _narrow_gates(campaign):
+        by_limit.setdefault(gate.limit, []).append(gate)
+    for gates in by_limit.values():
+        fullest = heapq.nlargest(FEW, gates, key=lambda gate: gate.taken(now) / gate.most)
+        words = [f"{_value_words(gate)} {gate.taken(now)} of {gate.most}" for gate in fullest]
+        lines.append(f"{limit_words(gates[0].limit)}: fullest {', '.join(words)}")
+    return lines
+
+
+def _narrow_gates(campaign: Campaign) -> Iterable[Gate]:
+    """Return gates of narrow scopes that somebody waits at, or that count what runs."""
+    gates: dict[Gate, None] = {}
+    for track in islice(campaign.tracks.values(), _TRACKS_LOOKED_AT):
+        gates.update(dict.fromkeys(campaign.limits.gates(track.start)))
+    for barrier, _ in islice(campaign.lanes.waiting(), _TRACKS_LOOKED_AT):
+        if isinstance(barrier, Gate):
+            gates[barrier] = None
+    return [gate for gate in gates if gate.limit.scope != FLEET]
+
+
+def _gate_words(gate: Gate, campaign: Campaign, now: float) -> str:
+    taken = gate.taken(now)
+    words = f"{limit_words(gate.limit)}: {taken} of {gate.most} used"
+    if gate.most < gate.limit.most:
+        words += f" (not {gate.limit.most}, after failures)"
+    others = taken - len(campaign.tracks)
+    if isinstance(gate.limit, Concurrency) and others > 0:
+        words += f", {others} by other runs or unknown outcomes"
+    return words if gate.has_room(now) else f"{words}, {_next_words(gate, now)}"
+
+
+def limit_words(limit: Limit) -> str:
+    """Name a limit; a bare number needs a word more."""
+    return f"{limit} at once" if isinstance(limit, Concurrency) else str(limit)
+
+
+def _value_words(gate: Gate) -> str:
+    return short(gate.value) if gate.value else f"no {gate.limit.scope}"
+
+
+def _next_words(gate: Gate, now: float) -> str:
+    frees_at = gate.frees_at(now)
+    if frees_at < math.inf:
+        return f"next in {spell_until(frees_at - now)}"
+    return "next when one ends" if isinstance(gate.limit, Concurrency) else "next after an answer"
+
+
+# -------------------------------------------------------------------------------------- what runs
+
+
+def _running(campaign: Campaign, now: float, width: int, room: int) -> list[Line]:
+    """List what runs, the oldest first, as much as there is room for."""
+    count = len(campaign.tracks)
+    if not count or room < 2:  # noqa: PLR2004 - a heading without a line below it says nothing
+        return []
+    fits = room - 1 if count <= room - 1 else room - 2
+    lines = [Line(f"running {count}, oldest first", Tone.HEAD)]
+    # Tracks stand in the order of their grants.
+    lines.extend(
+        Line(_track_words(campaign, track, now, width))
+        for track in islice(campaign.tracks.values(), fits)
+    )
+    if count > fits:
+        lines.append(Line(f"  … and {count - fits} more" if fits else f"  {count}", Tone.FAINT))
+    return lines
+
+
+def _track_words(campaign: Campaign, track: Track, now: float, width: int) -> str:
+    target = campaign.plan.targets[track.start.target]
+    right = f"{phase_words(track):<19} {spell(now - track.start.granted_at):>12}"
+    return f"  {pad(target_words(target, width), width - len(right) - 3)} {right}"
+
+
+def phase_words(track: Track) -> str:
+    """Say how far a restart is."""
+    if track.phase is Phase.ISSUING and track.answer is not None:
+        return "no answer, looking"
+    return track.phase.value
+
+
+def target_words(target: Target, width: int) -> str:
+    """Name a target as its width allows: the ids, and the name if there is one."""
+    project_id, cluster_id = shown(target.project_id), shown(target.cluster_id)
+    if width < _FULL_IDS_FROM:
+        project_id, cluster_id = short(project_id), short(cluster_id)
+    name = f" {shown(target.name)}" if target.name else ""
+    return f"{project_id}/{cluster_id}{name}"
+
+
+# -------------------------------------------------------------------------------------- time left
+
+
+def time_left(campaign: Campaign, now: float, tally: Tally) -> float | None:
+    """Return in about how many seconds the run will be over; None while that is anybody's guess.
+
+    It is the longest of what each limit needs by itself, given how long restarts took so far on
+    average: slots (targets left, wave by wave, and the soaks), rates of the fleet (the last start
+    comes whole windows after one that is known), and for each narrow limit the value with most
+    targets left. Skips, throttling and other runs are not foreseen. None until `ENOUGH` restarts
+    have ended, and when everything that runs takes longer than the average.
+    """
+    mean = tally.mean_duration
+    if mean is None or campaign.aborted:
+        return None
+    running = len(campaign.tracks)
+    waiting = tally.total - tally.ended - running
+    if campaign.stopping is not None or not waiting:
+        left = _youngest_ends_in(tally, now, mean) + _soak_left(campaign, now)
+        return left if left > 0 else None
+    estimates = [_slots_need(campaign, now, tally, mean)]
+    estimates += (
+        _rate_needs(gate, now, waiting, tally) + mean
+        for gate in _rates(campaign.limits.fleet_gates())
+    )
+    estimates += (_crowd_needs(crowd, campaign, now, mean) for crowd in tally.crowds)
+    return max(estimates)
+
+
+def _youngest_ends_in(tally: Tally, now: float, mean: float) -> float:
+    granted_at = tally.youngest_grant()
+    return 0.0 if granted_at is None else max(0.0, granted_at + mean - now)
+
+
+def _soak_left(campaign: Campaign, now: float) -> float:
+    """Return how long the open wave still soaks, or will; nothing soaks in a run that stops."""
+    if campaign.stopping is not None or campaign.wave is None:
+        return 0.0
+    if campaign.soak_ends_at is not None:
+        return max(0.0, campaign.soak_ends_at - now)
+    return campaign.plan.waves[campaign.wave].soak
+
+
+def _slots_need(campaign: Campaign, now: float, tally: Tally, mean: float) -> float:
+    if campaign.wave is None:
+        return mean
+    running = len(campaign.tracks)
+    waiting = max(0, tally.left_in_wave[campaign.wave] - running)
+    slots = min(
+        (_own_slots(gate, now, running) for gate in _fleet_slots(campaign)), default=math.inf
+    )
+    work = waiting * mean + max(0.0, running * mean - tally.seconds_running(now))
+    here = max(work / slots, mean if waiting else _youngest_ends_in(tally, now, mean))
+    later = tally.rounds_after(campaign.wave) * mean + tally.soaks_after(campaign.wave)
+    return here + _soak_left(campaign, now) + later
+
+
+def _fleet_slots(campaign: Campaign) -> Iterator[Gate]:
+    return (gate for gate in campaign.limits.fleet_gates() if _is_slots(gate.limit))
+
+
+def _own_slots(gate: Gate, now: float, running: int) -> int:
+    """Return how many places are ours to use; some may be held by others."""
+    return max(1, gate.most - (gate.taken(now) - running))
+
+
+def _rate_needs(gate: Gate, now: float, waiting: int, tally: Tally) -> float:
+    """Return when the last start may be granted: whole windows after a start that is known."""
+    windows = math.ceil(waiting / gate.most)
+    known = tally.grant_before(windows * gate.most - waiting)
+    earliest = (windows - 1) * _per(gate)
+    if known is not None:
+        earliest = max(earliest, known + windows * _per(gate) - now)
+    return max(earliest, gate.frees_at(now) - now if gate.frees_at(now) < math.inf else 0.0)
+
+
+def _crowd_needs(crowd: _Crowd, campaign: Campaign, now: float, mean: float) -> float:
+    target, left = crowd.biggest()
+    if not left:
+        return 0.0
+    gate = next(gate for gate in campaign.limits.gates(target) if gate.limit == crowd.limit)
+    if isinstance(gate.limit, Concurrency):
+        return left * mean / gate.most
+    windows = (left + gate.taken(now) - 1) // gate.most
+    return max(0, windows - 1) * _per(gate) + mean
+
+
+def _per(gate: Gate) -> float:
+    return gate.limit.per if isinstance(gate.limit, Rate) else 0.0
+
+
+# ------------------------------------------------------------------------------------------ words
+
+_ESCAPE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # titles, links
+    r"|\x1b[ -/]*[0-~]?"
+)
+
+
+def shown(text: str) -> str:
+    """Return `text` without anything that would steer a terminal, on one line."""
+    if text.isprintable():
+        return text
+    plain = _ESCAPE.sub("", text)
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+
+
+def short(name: str) -> str:
+    """Return an id by its first eight letters, or a short name as it is."""
+    clean = shown(name)
+    return clean if len(clean) <= 12 else f"{clean[:8]}…"  # noqa: PLR2004 - as short as the cut one
+
+
+def clock(at: datetime) -> str:
+    """Write a moment as `01:02:10Z`."""
+    return f"{at.astimezone(UTC):%H:%M:%S}Z"
+
+
+def spell(seconds: float) -> str:
+    """Write how long something took: `61 s`, `12 min 3 s`, `1 h 40 min`."""
+    whole = max(0, round(seconds))
+    if whole < 100:  # noqa: PLR2004 - up to here seconds alone read best
+        return f"{whole} s"
+    if whole < 3600:  # noqa: PLR2004 - an hour
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def spell_until(seconds: float) -> str:
+    """Write how long is still to wait; never less than it is."""
+    return spell(math.ceil(seconds))
+
+
+def about(seconds: float) -> str:
+    """Write an estimate no finer than it is: `about 12 min`."""
+    minutes = math.ceil(seconds / 60)
+    if minutes <= 1:
+        return "about a minute"
+    return f"about {minutes} min" if minutes <= 90 else f"about {spell(minutes * 60)}"  # noqa: PLR2004
+
+
+def flow(parts: Sequence[str], width: int) -> list[str]:
+    """Put parts beside each other, two spaces between, onto as many lines as that takes."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cells(lines[-1]) + 2 + cells(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal `text` takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def cut(text: str, width: int) -> str:
+    """Return as much of `text` as fits, with a sign where something is missing."""
+    if cells(text) <= width:
+        return text
+    kept, used = [], 1
+    for character in text:
+        used += _width(character)
+        if used > width:
+            break
+        kept.append(character)
+    return "".join(kept) + ("…" if width > 0 else "")
+
+
+def pad(text: str, width: int) -> str:
+    """Return `text` in exactly so many columns."""
+    fitted = cut(text, max(0, width))
+    return fitted + " " * (width - cells(fitted))
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

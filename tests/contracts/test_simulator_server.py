@@ -1,0 +1,309 @@
+"""The pretend service behind real HTTP: what a client on loopback sees, and what is recorded."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import anyio
+import pytest
+
+from orchestrator.model import Target
+from orchestrator.simulator import Record, Service, invent_targets, parse_scenario
+from orchestrator.simulator.server import Server, serve
+from orchestrator.simulator.trace import What
+
+QUICK = """
+[restart]
+duration = "100ms"
+busy_after = "10ms"
+"""
+
+
+class Visit:
+    """A client, the server it visits, and what the server recorded."""
+
+    def __init__(
+        self, server: Server, http: aiohttp.ClientSession, targets: tuple[Target, ...]
+    ) -> None:
+        self.server = server
+        self.http = http
+        self.targets = targets
+        self.trace: list[Record] = []
+
+    def url(self, action: str = "/restart", version: str = "v1.0", number: int = 0) -> str:
+        one = self.targets[number]
+        path = f"{version}/{one.project_id}/clusters/{one.cluster_id}{action}"
+        return f"{self.server.url}/{path}"
+
+    def whats(self) -> list[What]:
+        return [record.what for record in self.trace]
+
+    async def until(self, what: What) -> None:
+        with anyio.fail_after(5):
+            while what not in self.whats():  # noqa: ASYNC110  # the server tells a list
+                await anyio.sleep(0.005)
+
+
+@asynccontextmanager
+async def visit(scenario: str = "", clusters: int = 3) -> AsyncIterator[Visit]:
+    targets = invent_targets(clusters, 1, 3)
+    trace: list[Record] = []
+    service = Service(targets, parse_scenario(QUICK + scenario))
+    async with (
+        serve(service, trace=trace.append) as server,
+        aiohttp.ClientSession() as http,
+    ):
+        visiting = Visit(server, http, targets)
+        visiting.trace = trace
+        yield visiting
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        with anyio.fail_after(20):
+            await story()
+
+    anyio.run(bounded)
+
+
+def test_a_restart_over_http_is_answered_and_seen() -> None:
+    """A restart gives a job id and our request id back, then shows in detail and list."""
+
+    async def story() -> None:
+        async with visit() as guest:
+            headers = {"X-Request-Id": "ab" * 16, "X-Auth-Token": "t" * 32768}
+            async with guest.http.post(guest.url(), headers=headers) as answer:
+                assert answer.status == 200
+                assert answer.headers["X-Request-Id"] == "ab" * 16
+                (job_id,) = (await answer.json())["jobId"]
+            await anyio.sleep(0.03)
+            async with guest.http.get(guest.url("")) as answer:
+                assert (await answer.json())["actions"] == ["REBOOTING"]
+            project = guest.targets[0].project_id
+            path = f"{guest.server.url}/v1.0/{project}/clusters?start=1&offset=1&limit=1000"
+            async with guest.http.get(path) as answer:
+                assert len(answer.headers["X-Request-Id"]) == 32
+                listed = await answer.json()
+            assert listed["totalSize"] == 3
+            assert [one["status"] for one in listed["clusters"]] == ["200", "200", "100"]
+            assert guest.whats()[:3] == [What.RECEIVED, What.EXECUTED, What.ANSWERED]
+            record = guest.trace[2]
+            assert record.job_ids == (job_id,)
+            assert record.request_id == "ab" * 16
+            assert record.region == "cn-north-4"
+
+    run(story)
+
+
+@pytest.mark.parametrize("spelling", ["/rolling-restart", "/rolling_restart"])
+def test_both_spellings_of_rolling_are_known(spelling: str) -> None:
+    """The v2.0 calls read their body, and answer with none."""
+
+    async def story() -> None:
+        async with visit() as guest:
+            body = {"type": "role", "value": "all"}
+            async with guest.http.post(guest.url(spelling, "v2.0"), json=body) as answer:
+                assert (answer.status, await answer.read()) == (200, b"")
+            async with guest.http.post(guest.url("/restart", "v2.0", 1), json=body) as answer:
+                assert answer.status == 400
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("POST", "/v1.0/p/clusters"),
+        ("POST", "/v1.0/p/clusters/c/rolling-restart"),
+        ("POST", "/v2.0/p/clusters/c/reboot"),
+        ("GET", "/v2.0/p/clusters/c"),
+        ("GET", "/v1.0/p/clusters/c/restart"),
+        ("DELETE", "/v1.0/p/clusters/c"),
+    ],
+)
+def test_other_paths_are_the_gateways_404(method: str, path: str) -> None:
+    """What is no API of the service gets APIGW.0101 in the gateway's own shape."""
+
+    async def story() -> None:
+        async with (
+            visit() as guest,
+            guest.http.request(method, guest.server.url + path) as answer,
+        ):
+            content = await answer.json()
+            assert (answer.status, content["error_code"]) == (404, "APIGW.0101")
+            assert content["request_id"] == answer.headers["X-Request-Id"]
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("fault", "ending"),
+    [
+        ("reset_before", What.REFUSED),
+        ("reset_after", What.EXECUTED),
+        ("cut_body", What.EXECUTED),
+    ],
+)
+def test_a_reset_is_a_reset_for_the_client(fault: str, ending: What) -> None:
+    """A severed connection is an error in the client, and the record says what was executed."""
+
+    async def story() -> None:
+        async with visit(f"[faults]\n{fault} = 1.0\n") as guest:
+            with pytest.raises((aiohttp.ClientError, ConnectionResetError)):
+                async with guest.http.post(guest.url()) as answer:
+                    await answer.read()
+            await guest.until(What.SEVERED)
+            assert guest.whats() == [What.RECEIVED, ending, What.SEVERED]
+
+    run(story)
+
+
+def test_a_reset_arrives_as_rst() -> None:
+    """On the bare socket a reset is ECONNRESET, not an orderly end."""
+
+    async def story() -> None:
+        async with visit("[faults]\nreset_before = 1.0\n") as guest:
+            reader, writer = await asyncio.open_connection("127.0.0.1", guest.server.port)
+            path = guest.url().removeprefix(guest.server.url)
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+    run(story)
+
+
+def test_what_hangs_hangs_until_the_client_leaves() -> None:
+    """A call without an answer is held; it was executed all the same, and the server goes on."""
+
+    async def story() -> None:
+        async with visit("[faults]\nhang_after = {rate = 1.0, first = 1}\n") as guest:
+            patience = aiohttp.ClientTimeout(total=0.05)
+            with pytest.raises(TimeoutError):
+                await guest.http.post(guest.url(), timeout=patience)
+            assert guest.whats() == [What.RECEIVED, What.EXECUTED, What.HUNG]
+            async with guest.http.post(guest.url()) as answer:
+                assert answer.status == 409
+
+    run(story)
+
+
+def test_a_call_is_executed_though_its_client_left() -> None:
+    """A client that gives up before the execution does not stop it: the cluster restarts late."""
+
+    async def story() -> None:
+        async with visit('[latency]\nbefore = "100ms"\n') as guest:
+            patience = aiohttp.ClientTimeout(total=0.02)
+            with pytest.raises(TimeoutError):
+                await guest.http.post(guest.url(), timeout=patience)
+            assert guest.whats() == [What.RECEIVED]
+            await guest.until(What.LEFT)
+            assert guest.whats() == [What.RECEIVED, What.EXECUTED, What.LEFT]
+            assert guest.trace[1].at - guest.trace[0].at >= 0.1
+
+    run(story)
+
+
+def test_the_server_ends_though_a_client_hangs() -> None:
+    """Leaving the context does not wait for calls that are never answered."""
+
+    async def story() -> None:
+        async with visit("[faults]\nhang_before = 1.0\n") as guest:
+            _, writer = await asyncio.open_connection("127.0.0.1", guest.server.port)
+            path = guest.url().removeprefix(guest.server.url)
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            await guest.until(What.HUNG)
+            begin = anyio.current_time()
+        assert anyio.current_time() - begin < 2
+        writer.close()
+
+    run(story)
+
+
+def test_a_slow_body_arrives_whole_in_its_time() -> None:
+    """A slow body takes as long as the scenario says, and is complete."""
+
+    async def story() -> None:
+        async with visit('[faults]\nslow_body = 1.0\nslow_over = "100ms"\n') as guest:
+            begin = anyio.current_time()
+            async with guest.http.post(guest.url()) as answer:
+                content = json.loads(await answer.read())
+            assert anyio.current_time() - begin >= 0.09
+            assert len(content["jobId"]) == 1
+            await guest.until(What.ANSWERED)
+
+    run(story)
+
+
+def test_refusals_come_with_their_headers_and_shapes() -> None:
+    """A 429 carries Retry-After in the gateway's shape, an HTML 500 is a page."""
+
+    async def story() -> None:
+        async with visit('[faults]\nthrottled = 1.0\nretry_after = "3s"\n') as guest:
+            async with guest.http.post(guest.url()) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (429, "3")
+                assert (await answer.json())["error_code"] == "APIGW.0308"
+            assert guest.whats()[1] is What.REFUSED
+        async with (
+            visit("[faults]\nerror_500_after = 1.0\n") as guest,
+            guest.http.post(guest.url()) as answer,
+        ):
+            assert (answer.status, answer.content_type) == (500, "text/html")
+            assert guest.whats()[1] is What.EXECUTED
+
+    run(story)
+
+
+def test_latency_stands_before_and_after_the_execution() -> None:
+    """The call is executed after the first wait and answered after the second."""
+
+    async def story() -> None:
+        async with visit('[latency]\nbefore = "40ms"\nafter = "60ms"\nread = "30ms"\n') as guest:
+            async with guest.http.post(guest.url()):
+                pass
+            received, executed, answered = (record.at for record in guest.trace)
+            assert executed - received >= 0.04
+            assert answered - executed >= 0.06
+            begin = anyio.current_time()
+            async with guest.http.get(guest.url("")):
+                pass
+            assert anyio.current_time() - begin >= 0.03
+
+    run(story)
+
+
+def test_many_restarts_use_one_connection() -> None:
+    """Connections are kept alive, and a large fleet is listed in whole pages."""
+
+    async def story() -> None:
+        async with visit(clusters=1200) as guest:
+            peers = set()
+            for number in range(20):
+                async with guest.http.post(guest.url(number=number)) as answer:
+                    assert answer.connection is None or answer.connection.transport is not None
+                    peers.add(id(answer.connection and answer.connection.transport))
+                    await answer.read()
+            project = guest.targets[0].project_id
+            path = f"{guest.server.url}/v1.0/{project}/clusters?limit=1000&start="
+            ids = []
+            for start in (1, 1001):
+                async with guest.http.get(path + str(start)) as answer:
+                    ids += [one["id"] for one in (await answer.json())["clusters"]]
+            assert len(set(ids)) == 1200
+
+    run(story)
+
+
+def test_a_taken_port_is_an_error() -> None:
+    """A port that somebody has cannot be served; the error is the system's."""
+
+    async def story() -> None:
+        async with visit() as guest:
+            with pytest.raises(OSError, match="address"):
+                async with serve(Service((), parse_scenario("")), port=guest.server.port):
+                    pass
+
+    run(story)

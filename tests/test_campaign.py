@@ -1,0 +1,790 @@
+"""The campaign: one rule a test, played by hand with events and looks; no clock, no I/O."""
+
+import math
+from collections.abc import Iterable
+
+import pytest
+
+from orchestrator.campaign import (
+    FRESH_FOR,
+    MOST_TRIES,
+    SAME_REFUSALS,
+    Campaign,
+    Command,
+    Look,
+    LookAt,
+    Record,
+    Restart,
+)
+from orchestrator.errors import ImpossibleEventError
+from orchestrator.limits import Concurrency, Rate, Start, StartChange
+from orchestrator.model import (
+    Answer,
+    ClusterState,
+    ErrorInfo,
+    Event,
+    Outcome,
+    RestartAnswered,
+    RestartDisproved,
+    RestartRequested,
+    RestartWithdrawn,
+    RunAborted,
+    RunResumed,
+    RunStopping,
+    Target,
+    TargetEnded,
+    TargetRelapsed,
+    Verdict,
+    WaveOpened,
+)
+from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, make_plan
+
+IDLE = ClusterState(status="200", instances=(("n1", "200"), ("n2", "200")))
+BUSY = ClusterState(status="200", actions=("REBOOTING",), instances=(("n1", "200"), ("n2", "100")))
+DOWN = ClusterState(
+    status="303", instances=(("n1", "303"), ("n2", "200")), failed_reason="CSS.6002: failed"
+)
+ERROR = ErrorInfo(error_class="bad_request", message="no", status=400, code="CSS.0001")
+
+
+class Play:
+    """A campaign with somebody who carries out its commands at once, and a clock of its own."""
+
+    def __init__(
+        self,
+        count: int = 1,
+        *,
+        projects: int = 1,
+        canary: int = 0,
+        soak: float = 0.0,
+        history: Iterable[Event] = (),
+        **policy: object,
+    ) -> None:
+        targets = [
+            Target(project_id=f"p{n % projects}", cluster_id=f"c{n}") for n in range(count)
+        ]
+        settings = {"limits": (Concurrency(10),), "confirm_within": 10.0, "stable_for": 4.0,
+                    "healthy_deadline": 100.0, "poll_every": 2.0, **policy}  # fmt: skip
+        rules = Policy(**settings)  # type: ignore[arg-type]
+        self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak)
+        self.campaign = Campaign("run", self.plan, history)
+        self.states = dict.fromkeys((target.cluster_id for target in targets), IDLE)
+        self.now = 1000.0
+        self.events: list[Event] = []
+        self.asked: list[RestartRequested] = []
+        self.looks = 0
+
+    def turn(self) -> list[Command]:
+        """Do all that is due; looks are answered at once from `states`."""
+        done: list[Command] = []
+        while True:
+            pending: list[Look | LookAt] = []
+            for command in self.campaign.due(self.now):
+                done.append(command)
+                match command:
+                    case Record(event=event):
+                        self.apply(event)
+                    case Restart(event=event):
+                        self.apply(event)
+                        self.asked.append(event)
+                    case Look() | LookAt():
+                        pending.append(command)
+            if not pending:
+                return done
+            for look in pending:
+                self.look(look)
+
+    def look(self, look: Look | LookAt) -> None:
+        self.looks += 1
+        if isinstance(look, Look):
+            mine = {
+                target.cluster_id: self.states[target.cluster_id]
+                for target in self.plan.targets
+                if target.project_id == look.project_id and target.cluster_id in self.states
+            }
+            self.campaign.observe(look.project_id, mine, self.now, self.now)
+        else:
+            gone = ErrorInfo(error_class="not_found", message="gone", code="CSS.0015")
+            self.campaign.miss(look.target, gone)
+
+    def apply(self, event: Event) -> None:
+        self.campaign.apply(event)
+        self.events.append(event)
+
+    def answer(
+        self,
+        verdict: Verdict = Verdict.ACCEPTED,
+        target: int = 0,
+        *,
+        error: ErrorInfo | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        asked = next(event for event in reversed(self.asked) if event.target == target)
+        answer = Answer(
+            verdict=verdict, sent_at=asked.at, answered_at=self.now, error=error,
+            job_ids=("j",) if verdict is Verdict.ACCEPTED else (), retry_after=retry_after,
+        )  # fmt: skip
+        self.apply(
+            RestartAnswered(at=self.now, target=target, attempt=asked.attempt, answer=answer)
+        )
+        self.turn()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, waking whenever the campaign wants to."""
+        end = self.now + seconds
+        while (wake := self.campaign.wake_at(self.now)) <= end:
+            self.now = max(self.now, wake)
+            self.turn()
+        self.now = end
+        self.turn()
+
+    def see(self, state: ClusterState, target: int = 0, *, within: float = 2.0) -> None:
+        self.states[f"c{target}"] = state
+        self.wait(within)
+
+    def restart(self, target: int = 0, *, end: ClusterState = IDLE) -> None:
+        """Play one restart to its end."""
+        self.answer(target=target)
+        self.see(BUSY, target)
+        self.see(end, target, within=10.0)
+
+    def outcome(self, target: int = 0) -> Outcome | None:
+        return self.campaign.outcomes.get(target)
+
+    def ended(self, target: int = 0) -> TargetEnded:
+        return next(
+            event
+            for event in reversed(self.events)
+            if isinstance(event, TargetEnded) and event.target == target
+        )
+
+
+def test_a_restart_seen_to_begin_and_to_end_is_restarted() -> None:
+    """Only what was seen busy and then ready for `stable_for` counts as restarted."""
+    play = Play()
+    play.turn()
+    assert [event.target for event in play.asked] == [0]
+    assert play.asked[0].baseline == IDLE
+    play.answer()
+    play.see(BUSY)
+    assert play.outcome() is None
+    play.see(IDLE, within=3.9)
+    assert play.outcome() is None
+    play.wait(4.2)
+    assert play.outcome() is Outcome.RESTARTED
+    assert play.campaign.finished
+
+
+def test_an_accepted_restart_that_is_never_seen_to_begin_is_unknown() -> None:
+    """A 200 and a cluster that never moves are no success: nobody saw a restart."""
+    play = Play()
+    play.turn()
+    play.answer()
+    play.wait(10.5)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert "not seen to begin within 10s" in (play.ended().reason or "")
+
+
+def test_beginning_is_looked_for_more_often_than_the_end() -> None:
+    """Until it is seen to begin a restart is looked at five times as often, lest it be missed."""
+    play = Play()
+    play.turn()
+    before = play.looks
+    play.answer()
+    play.wait(4.0)
+    assert play.looks - before >= 9
+    play.see(BUSY, within=1.0)
+    before = play.looks
+    play.wait(10.0)
+    assert play.looks - before == 5
+
+
+def test_a_failed_restart_is_failed_with_the_service_s_code() -> None:
+    """Down with no task running after the restart began: failed, and CSS.6002 is named."""
+    play = Play(max_failures=Portion(1))
+    play.turn()
+    play.restart(end=DOWN)
+    assert play.outcome() is Outcome.FAILED
+    error = play.ended().error
+    assert error is not None
+    assert (error.error_class, error.code) == ("restart_failed", "CSS.6002")
+
+
+def test_readiness_that_breaks_begins_anew() -> None:
+    """Ready, busy again, ready: `stable_for` is counted from the second time."""
+    play = Play()
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.see(IDLE, within=3.0)
+    play.see(BUSY, within=2.0)
+    play.see(IDLE, within=3.0)
+    assert play.outcome() is None
+    play.wait(4.0)
+    assert play.outcome() is Outcome.RESTARTED
+
+
+def test_settle_ignores_health_for_a_while() -> None:
+    """What looks like a failure during `settle` is not judged."""
+    play = Play(settle=8.0)
+    play.turn()
+    play.answer()
+    play.see(BUSY, within=1.0)
+    play.see(DOWN, within=5.0)
+    assert play.outcome() is None
+    play.see(IDLE, within=10.0)
+    assert play.outcome() is Outcome.RESTARTED
+
+
+def test_a_cluster_that_is_never_ready_fails_at_its_deadline() -> None:
+    """Seen, but still busy at `healthy_deadline`: failed."""
+    play = Play()
+    play.turn()
+    play.answer()
+    play.see(BUSY, within=99.0)
+    assert play.outcome() is None
+    play.wait(3.0)
+    assert play.outcome() is Outcome.FAILED
+    assert "not ready within 1m40s" in (play.ended().reason or "")
+
+
+def test_a_cluster_that_cannot_be_seen_is_unknown_at_its_deadline() -> None:
+    """When looks stop to tell anything, the deadline makes it unknown, and its slot stays taken."""
+    play = Play(2, limits=(Concurrency(1),), max_failures=Portion(1))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    del play.states["c0"]
+    play.wait(150.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_an_unknown_keeps_its_slot_until_its_deadline() -> None:
+    """Nobody takes the slot of an unknown before its `healthy_deadline` has passed."""
+    play = Play(2, limits=(Concurrency(1),), max_failures=Portion(1))
+    play.turn()
+    play.answer()
+    answered_at = play.now
+    play.wait(20.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert play.ended().slot_until == answered_at + 100.0
+    assert len(play.asked) == 1
+    play.wait(79.0)
+    assert len(play.asked) == 1
+    play.wait(2.0)
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+# ------------------------------------------------------------------------------- before a start
+
+
+@pytest.mark.parametrize(
+    ("state", "policy", "outcome", "reason", "asked"),
+    [
+        (BUSY, {}, Outcome.SKIPPED, "busy", False),
+        (DOWN, {}, Outcome.SKIPPED, "unhealthy", False),
+        (DOWN, {"unhealthy_asked": True}, Outcome.SKIPPED, "unhealthy", True),
+    ],
+)
+def test_what_is_not_fit_is_skipped_and_costs_nothing(
+    state: ClusterState, policy: dict[str, bool], outcome: Outcome, reason: str, asked: bool
+) -> None:
+    """A busy or unhealthy cluster is skipped without a start, and takes no place in any limit."""
+    play = Play(2, limits=(Rate(1, 1000.0),), **policy)
+    play.states["c0"] = state
+    play.turn()
+    assert (play.outcome(), play.ended().reason, play.ended().asked) == (outcome, reason, asked)
+    assert [event.target for event in play.asked] == [1]
+
+
+def test_the_unhealthy_are_restarted_when_told_so() -> None:
+    """With `--unhealthy restart` a cluster that is down is restarted, and may come back."""
+    play = Play(unhealthy=Unhealthy.RESTART)
+    play.states["c0"] = DOWN
+    play.turn()
+    play.restart()
+    assert play.outcome() is Outcome.RESTARTED
+
+
+def test_a_cluster_missing_from_the_list_is_asked_for_and_refused_if_gone() -> None:
+    """A cluster that neither list nor detail knows is refused with the service's code."""
+    play = Play(2)
+    del play.states["c0"]
+    play.turn()
+    assert play.outcome() is Outcome.REFUSED
+    error = play.ended().error
+    assert error is not None
+    assert error.code == "CSS.0015"
+    assert [event.target for event in play.asked] == [1]
+
+
+def test_one_look_serves_all_baselines_of_a_project() -> None:
+    """However many targets may start, a project is listed once for all of them."""
+    play = Play(8, projects=2)
+    play.turn()
+    assert len(play.asked) == 8
+    assert play.looks == 2
+
+
+def test_a_baseline_is_never_older_than_ten_seconds() -> None:
+    """When a start becomes possible long after the last look, the project is looked at again."""
+    play = Play(2, limits=(Rate(1, 50.0),), wait=False)
+    play.turn()
+    play.answer()
+    looks = play.looks
+    play.wait(30.0)
+    assert play.looks == looks
+    play.states["c1"] = BUSY
+    play.wait(30.0)
+    assert play.looks > looks
+    assert play.outcome(1) is Outcome.SKIPPED
+    assert FRESH_FOR <= 10.0
+
+
+def test_a_project_that_cannot_be_read_refuses_its_targets() -> None:
+    """After a final refusal of the list, its targets are refused one by one, and nothing is sent."""
+    play = Play(2)
+    (look,) = [c for c in play.campaign.due(play.now) if _is_look(play, c)]
+    assert isinstance(look, Look)
+    denied = ErrorInfo(error_class="forbidden", message="denied", status=403, code="APIGW.0302")
+    play.campaign.fail_to_observe("p0", denied, play.now)
+    play.turn()
+    assert play.outcome(0) is Outcome.REFUSED
+    assert play.outcome(1) is Outcome.REFUSED
+    assert not play.asked
+
+
+def _is_look(play: Play, command: Command) -> bool:
+    if isinstance(command, Record):
+        play.apply(command.event)
+    return isinstance(command, Look)
+
+
+def test_a_failed_look_is_repeated_and_then_given_up() -> None:
+    """A list that fails for no lasting reason is tried a few times, ever more slowly."""
+    play = Play()
+    tries = []
+    for _ in range(20):
+        looks = [c for c in play.campaign.due(play.now) if _is_look(play, c)]
+        if looks:
+            tries.append(play.now)
+            error = ErrorInfo(error_class="unavailable", message="connection refused")
+            play.campaign.fail_to_observe("p0", error, play.now)
+        wake = play.campaign.wake_at(play.now)
+        if wake == math.inf:
+            break
+        play.now = max(play.now, wake)
+    waits = [b - a for a, b in zip(tries, tries[1:], strict=False)]
+    assert waits == [1, 2, 4, 8]
+    play.turn()
+    assert play.outcome() is Outcome.REFUSED
+
+
+# --------------------------------------------------------------------------- answers of all kinds
+
+
+def test_a_refusal_gives_everything_back() -> None:
+    """After a refusal the slot and the rate are free for the next target at once."""
+    play = Play(2, limits=(Concurrency(1), Rate(1, 1000.0)))
+    play.turn()
+    play.answer(Verdict.REFUSED, error=ERROR)
+    assert play.outcome() is Outcome.REFUSED
+    assert play.ended().error == ERROR
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_a_throttled_call_waits_as_told_and_is_no_failure() -> None:
+    """After a 429 the whole project waits as long as it was told, then the same target goes."""
+    play = Play(2, limits=(Concurrency(1),))
+    play.turn()
+    play.answer(Verdict.THROTTLED, retry_after=20.0)
+    play.wait(19.9)
+    assert len(play.asked) == 1
+    play.wait(2.5)
+    assert [(event.target, event.attempt) for event in play.asked] == [(0, 1), (0, 2)]
+    assert play.campaign.failures == 0
+
+
+def test_throttling_without_a_word_backs_off() -> None:
+    """Without being told how long, the waits double."""
+    play = Play()
+    play.turn()
+    waits = []
+    for _ in range(4):
+        answered_at = play.now
+        play.answer(Verdict.THROTTLED)
+        play.wait(20.0)
+        waits.append(play.asked[-1].at - answered_at)
+    assert len(play.asked) == 5
+    assert all(least <= wait <= 1.1 * least for least, wait in zip((1, 2, 4, 8), waits, strict=True))
+
+
+def test_a_busy_answer_is_tried_again_and_then_skipped() -> None:
+    """CSS.0011 on an idle cluster is tried some times; if it stays, the target is skipped as busy."""
+    play = Play()
+    play.turn()
+    for _ in range(MOST_TRIES):
+        assert play.outcome() is None
+        play.answer(Verdict.BUSY, error=ERROR)
+        play.wait(60.0)
+    assert play.outcome() is Outcome.SKIPPED
+    assert play.ended().reason == "busy"
+    assert len(play.asked) == MOST_TRIES
+
+
+def test_a_connection_never_made_is_tried_again_and_then_refused() -> None:
+    """No connection means that nothing was asked: a few more tries, then refused with the error."""
+    play = Play()
+    play.turn()
+    for _ in range(MOST_TRIES):
+        play.answer(Verdict.UNSENT, error=ERROR)
+        play.wait(60.0)
+    assert play.outcome() is Outcome.REFUSED
+    assert len(play.asked) == MOST_TRIES
+
+
+def test_a_refused_credential_stops_the_run() -> None:
+    """A 401 refuses the target and stops everything: no key is tried until it locks."""
+    play = Play(20, limits=(Concurrency(1),))
+    play.turn()
+    play.answer(Verdict.UNAUTHORIZED, error=ERROR)
+    assert play.outcome() is Outcome.REFUSED
+    assert play.campaign.finished
+    assert len(play.asked) == 1
+
+
+def test_a_lost_answer_seen_busy_is_accepted_without_a_job() -> None:
+    """No answer, but the cluster is seen to restart: it is followed like any other, not repeated."""
+    play = Play()
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.see(BUSY)
+    play.see(IDLE, within=10.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert len(play.asked) == 1
+
+
+def test_a_lost_answer_is_repeated_only_after_all_of_confirm_within() -> None:
+    """With the cluster exactly at its baseline for all of `confirm_within`, the call is repeated."""
+    play = Play()
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(9.9)
+    assert len(play.asked) == 1
+    play.wait(1.0)
+    assert [event.attempt for event in play.asked] == [1, 2]
+    assert play.asked[0].request_id != play.asked[1].request_id
+    play.restart()
+    assert play.outcome() is Outcome.RESTARTED
+
+
+def test_a_second_lost_answer_is_unknown() -> None:
+    """After `max_reissues` repeats without an answer nobody knows, and says so."""
+    play = Play()
+    play.turn()
+    for _ in range(2):
+        play.answer(Verdict.LOST, error=ERROR)
+        play.wait(11.0)
+    assert len(play.asked) == 2
+    assert play.outcome() is Outcome.UNKNOWN
+
+
+def test_no_reissue_means_unknown_at_once() -> None:
+    """With `max_reissues = 0` a lost answer is never followed by a second call."""
+    play = Play(max_reissues=0)
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(11.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert len(play.asked) == 1
+
+
+def test_anything_that_moved_forbids_a_repeat() -> None:
+    """If the cluster changed at all without a restart seen, the call is not repeated: unknown."""
+    play = Play()
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    moved = ClusterState(status="200", instances=IDLE.instances, updated="2026-11-23T01:00:00")
+    play.see(moved, within=5.0)
+    play.see(IDLE, within=10.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert len(play.asked) == 1
+
+
+def test_busy_after_a_proof_is_unknown_and_not_skipped() -> None:
+    """A call proved not to have begun whose cluster is busy later may have begun late: unknown."""
+    play = Play()
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(9.9)
+    play.campaign.lanes.door("p0").shut_until = play.now + 15.0
+    play.wait(1.0)
+    assert len(play.asked) == 1
+    play.see(BUSY, within=20.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert len(play.asked) == 1
+
+
+def test_the_rate_of_a_lost_answer_is_held_until_it_is_certain() -> None:
+    """A call that may be under way occupies the rate; T counts from when it is known to be over."""
+    play = Play(2, limits=(Rate(1, 30.0),), max_reissues=0, max_failures=Portion(1))
+    play.turn()
+    lost_at = play.now
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(100.0)
+    assert [event.target for event in play.asked] == [0, 1]
+    assert play.asked[1].at > lost_at + 10.0 + 30.0
+
+
+def test_looks_begun_before_the_call_prove_nothing() -> None:
+    """A list that was asked for before the intent does not count as having seen anything."""
+    play = Play()
+    play.turn()
+    play.answer()
+    play.campaign.observe("p0", {"c0": BUSY}, play.now - 1.0, play.now)
+    assert play.turn() == []
+
+
+def test_without_waiting_an_answer_is_the_end() -> None:
+    """With `--no-wait` an accepted call ends the target, and its slot is free at once."""
+    play = Play(3, limits=(Concurrency(1),), wait=False)
+    play.turn()
+    for target in range(3):
+        play.answer(target=target)
+    assert play.campaign.counts()[Outcome.ACCEPTED] == 3
+    assert play.campaign.finished
+
+
+def test_without_waiting_a_lost_answer_is_still_looked_after() -> None:
+    """Even with `--no-wait` a lost answer is confirmed by looking."""
+    play = Play(wait=False)
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.see(BUSY)
+    assert play.outcome() is Outcome.ACCEPTED
+
+
+def test_a_withdrawn_intent_gives_everything_back() -> None:
+    """An intent that was not carried out leaves its target waiting, with every place free again."""
+    play = Play(limits=(Rate(1, 1000.0),))
+    play.turn()
+    play.apply(RestartWithdrawn(at=play.now, target=0, attempt=1, reason="late"))
+    play.turn()
+    assert [event.attempt for event in play.asked] == [1, 2]
+
+
+# ------------------------------------------------------------------------------------ stopping
+
+
+def test_one_failure_more_than_allowed_stops_the_run() -> None:
+    """`max_failures` N allows N; the next one stops, and what runs is followed to its end."""
+    play = Play(4, limits=(Concurrency(2),), max_failures=Portion(1))
+    play.turn()
+    play.restart(0, end=DOWN)
+    assert play.campaign.stopping is None
+    assert {event.target for event in play.asked} == {0, 1, 2}
+    play.answer(target=2)
+    play.see(BUSY, 2)
+    play.restart(1, end=DOWN)
+    assert play.campaign.stopping is not None
+    assert "2 failed, 1 allowed" in play.campaign.stopping.reason
+    assert not play.campaign.finished
+    play.see(IDLE, 2, within=10)
+    assert play.outcome(2) is Outcome.RESTARTED
+    assert play.campaign.finished
+    assert play.campaign.counts()[Outcome.NOT_STARTED] == 1
+
+
+def test_strict_mode_shrinks_concurrency_with_each_failure() -> None:
+    """In strict mode no more are in progress than failures are left, and one."""
+    play = Play(6, limits=(Concurrency(3),), max_failures=Portion(2), failure_mode=FailureMode.STRICT)
+    play.turn()
+    assert len(play.asked) == 3
+    play.restart(0, end=DOWN)
+    assert len(play.asked) == 3
+    play.restart(1, end=DOWN)
+    assert len(play.asked) == 3
+    play.restart(2)
+    assert len(play.asked) == 4
+
+
+def test_a_failure_in_the_canary_stops_whatever_is_allowed() -> None:
+    """The canary is there to fail alone: one failure in it stops the run."""
+    play = Play(5, canary=1, max_failures=Portion(5))
+    play.turn()
+    play.restart(0, end=DOWN)
+    assert play.campaign.stopping is not None
+    assert "canary" in play.campaign.stopping.reason
+    assert len(play.asked) == 1
+
+
+def test_the_same_refusal_many_times_in_a_row_stops_the_run() -> None:
+    """Five targets refused alike in a row mean that the fault is ours; other answers break the row."""
+    play = Play(20, limits=(Concurrency(1),))
+    play.turn()
+    for target in range(SAME_REFUSALS - 1):
+        play.answer(Verdict.REFUSED, target, error=ERROR)
+    play.restart(SAME_REFUSALS - 1)
+    assert play.campaign.stopping is None
+    for target in range(SAME_REFUSALS, 2 * SAME_REFUSALS):
+        play.answer(Verdict.REFUSED, target, error=ERROR)
+    assert play.campaign.stopping is not None
+    assert "correlated" in play.campaign.stopping.reason
+    assert "CSS.0001" in play.campaign.stopping.reason
+
+
+def test_a_stopped_run_starts_nothing_and_ends_when_nothing_runs() -> None:
+    """After a stop nothing new starts, and no wave opens."""
+    play = Play(3, limits=(Concurrency(1),))
+    play.turn()
+    play.apply(RunStopping(at=play.now, reason="interrupted", by="SIGINT"))
+    play.restart(0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert len(play.asked) == 1
+    assert play.campaign.finished
+
+
+def test_an_abort_follows_nothing() -> None:
+    """After an abort only answers that are on their way are waited for."""
+    play = Play(2)
+    play.turn()
+    play.answer(target=0)
+    play.apply(RunAborted(at=play.now, by="SIGINT"))
+    assert not play.campaign.finished
+    play.answer(target=1)
+    assert play.campaign.finished
+    assert play.outcome(0) is None
+
+
+# --------------------------------------------------------------------------------------- waves
+
+
+def test_a_wave_opens_when_the_one_before_has_ended_and_soaked() -> None:
+    """Nothing of the next wave starts before the soak is over, and was looked at to its end."""
+    play = Play(3, canary=1, soak=30.0)
+    play.turn()
+    play.restart(0)
+    assert play.outcome() is Outcome.RESTARTED
+    soak_ends_at = play.campaign.soak_ends_at
+    assert soak_ends_at is not None
+    play.wait(soak_ends_at - play.now - 0.1)
+    assert len(play.asked) == 1
+    play.wait(0.2)
+    assert {event.target for event in play.asked} == {0, 1, 2}
+
+
+def test_turning_bad_in_the_soak_is_a_failure() -> None:
+    """A cluster of the canary that goes down during the soak counts as failed and stops the run."""
+    play = Play(3, canary=1, soak=30.0, max_failures=Portion(3))
+    play.turn()
+    play.restart(0)
+    play.see(DOWN, within=10.0)
+    assert play.outcome() is Outcome.FAILED
+    assert any(isinstance(event, TargetRelapsed) for event in play.events)
+    assert play.campaign.stopping is not None
+    assert len(play.asked) == 1
+
+
+def test_a_wave_that_touched_nothing_does_not_soak() -> None:
+    """If all of a wave was skipped there is nothing to watch, and the next opens at once."""
+    play = Play(3, canary=1, soak=30.0)
+    play.states["c0"] = BUSY
+    play.turn()
+    assert {event.target for event in play.asked} == {1, 2}
+
+
+# ------------------------------------------------------------------------------ others, replay
+
+
+def other(start: Start | None = None, **change: object) -> Start:
+    row = start or Start(
+        run_id="other", target=7, attempt=1, project_id="p0", cluster_id="c0", region=None,
+        labels=(), granted_at=990.0,
+    )  # fmt: skip
+    return row.after(StartChange(**change))  # type: ignore[arg-type]
+
+
+def test_starts_of_other_runs_count() -> None:
+    """A rate and a slot taken by another run are taken for this one too."""
+    play = Play(2, limits=(Concurrency(1),))
+    elsewhere = other(Start(run_id="o", target=1, attempt=1, project_id="x", cluster_id="y",
+                            region=None, labels=(), granted_at=0.0))  # fmt: skip
+    play.campaign.take_note_of([elsewhere], play.now)
+    play.turn()
+    assert not play.asked
+    play.campaign.take_note_of([other(elsewhere, settled_at=1.0, ended_at=play.now)], play.now)
+    play.turn()
+    assert len(play.asked) == 1
+
+
+def test_a_cluster_that_another_run_restarts_is_left_alone() -> None:
+    """A cluster is in at most one run: this one waits until the other has done with it."""
+    play = Play(2)
+    play.campaign.take_note_of([other()], play.now)
+    play.wait(10.0)
+    assert [event.target for event in play.asked] == [1]
+    play.campaign.take_note_of([other(settled_at=1.0, ended_at=play.now)], play.now)
+    play.wait(5.0)
+    assert {event.target for event in play.asked} == {0, 1}
+
+
+def test_a_replayed_campaign_goes_on_where_it_was() -> None:
+    """After every prefix of a run's events, a replay asks for nothing that was asked before."""
+    play = Play(6, projects=2, canary=1, soak=4.0, limits=(Concurrency(2),), max_failures=Portion(3))
+    play.turn()
+    play.restart(0)
+    play.wait(20.0)
+    play.answer(Verdict.LOST, 1, error=ERROR)
+    play.restart(2)
+    play.wait(12.0)
+    history = list(play.events)
+    assert len(history) > 15
+    for length in range(len(history) + 1):
+        kept = history[:length]
+        again = Play(
+            6, projects=2, canary=1, soak=4.0, limits=(Concurrency(2),), max_failures=Portion(3),
+            history=kept,
+        )  # fmt: skip
+        again.now = play.now
+        asked = {(e.target, e.attempt) for e in kept if isinstance(e, RestartRequested)}
+        open_targets = {track.start.target for track in again.campaign.tracks.values()}
+        again.turn()
+        for event in again.asked:
+            assert (event.target, event.attempt) not in asked
+            proved = any(isinstance(e, RestartDisproved) for e in again.events)
+            assert event.target not in open_targets or proved
+        assert len(again.campaign.tracks) <= 2
+
+
+def test_a_resumed_run_acknowledges_failures_and_takes_up_what_it_is_told() -> None:
+    """After a stop, `resume` goes on with what was not started, and with the outcomes named."""
+    play = Play(3, limits=(Concurrency(1),))
+    play.turn()
+    play.restart(0, end=DOWN)
+    assert play.campaign.finished
+    history = [*play.events, RunResumed(at=play.now, by="ana", again=(Outcome.FAILED,))]
+    again = Play(3, limits=(Concurrency(1),), history=history)
+    again.now = play.now
+    again.turn()
+    assert [(e.target, e.attempt) for e in again.asked] == [(0, 2)]
+    again.restart(0)
+    again.restart(1)
+    again.restart(2)
+    assert again.campaign.counts()[Outcome.RESTARTED] == 3
+    assert again.campaign.finished
+
+
+def test_what_cannot_happen_is_a_bug() -> None:
+    """Events that do not fit the phase, or the state of the run, raise and change nothing."""
+    play = Play()
+    play.apply(WaveOpened(at=play.now, wave=0))
+    with pytest.raises(ImpossibleEventError, match=r"restart\.answered cannot happen to p0/c0"):
+        play.apply(
+            RestartAnswered(
+                at=play.now, target=0, attempt=1,
+                answer=Answer(verdict=Verdict.ACCEPTED, sent_at=0, answered_at=0),
+            )
+        )  # fmt: skip
+    with pytest.raises(ImpossibleEventError, match="before a campaign goes live"):
+        play.apply(RunResumed(at=play.now, by="ana"))

@@ -1,0 +1,98 @@
+"""Plans: who goes in which wave, and when two plans are the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import PlanError
+from orchestrator.model import Kind, Target
+from orchestrator.plan import Plan, Policy, Portion, make_plan
+
+
+def fleet(count: int, *waves: str | None) -> list[Target]:
+    names = [*waves, *[None] * (count - len(waves))]
+    return [
+        Target(project_id="p", cluster_id=f"c{n}", wave=name)
+        for n, name in zip(range(count), names, strict=True)
+    ]
+
+
+def shape(plan: Plan) -> list[tuple[str, int, float]]:
+    return [(wave.name, len(wave.targets), wave.soak) for wave in plan.waves]
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "number"),
+    [("10%", 37, 3), ("1%", 37, 1), ("0%", 37, 0), ("100%", 37, 37), ("5", 37, 5), ("50%", 1, 1)],
+)
+def test_portions_round_down_but_never_to_nothing(text: str, total: int, number: int) -> None:
+    """Percentages are of those selected, rounded down; what is above nought is at least one."""
+    assert Portion.parse(text).of(total) == number
+    assert str(Portion.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "%", "101%", "-1", "1.5", "x"])
+def test_a_portion_that_cannot_be_is_refused(text: str) -> None:
+    """What is neither a number nor a percentage up to a hundred is an error with words."""
+    with pytest.raises(ValueError, match="number of targets"):
+        Portion.parse(text)
+
+
+def test_large_fleets_have_a_canary_and_small_ones_none() -> None:
+    """More than ten targets mean one canary unless somebody says otherwise."""
+    assert shape(make_plan(fleet(10), Policy(), soak=60)) == [("rest", 10, 0)]
+    assert shape(make_plan(fleet(11), Policy(), soak=60)) == [("canary", 1, 60), ("rest", 10, 0)]
+    assert shape(make_plan(fleet(11), Policy(), canary=Portion(0))) == [("rest", 11, 0)]
+    assert shape(make_plan(fleet(11), Policy(wait=False))) == [("rest", 11, 0)]
+
+
+def test_waves_by_size() -> None:
+    """Sizes are taken in turn; what they leave goes last, and the last wave does not soak."""
+    plan = make_plan(fleet(40), Policy(), waves=("1", "5", "10%", "rest"), soak=30)
+    assert shape(plan) == [("wave 1", 1, 30), ("wave 2", 5, 30), ("wave 3", 4, 30), ("rest", 30, 0)]
+    plan = make_plan(fleet(8), Policy(), canary=Portion(2), waves=("3",), soak=30)
+    assert shape(plan) == [("canary", 2, 30), ("wave 1", 3, 30), ("rest", 3, 0)]
+    assert shape(make_plan(fleet(2), Policy(), waves=("5", "rest"))) == [("wave 1", 2, 0)]
+
+
+def test_waves_by_column() -> None:
+    """A wave column decides; numbers go in their order, the canary first, the unnamed last."""
+    plan = make_plan(fleet(6, "10", "2", "canary", "2"), Policy(), soak=5)
+    assert shape(plan) == [("canary", 1, 5), ("10", 1, 5), ("2", 2, 5), ("rest", 2, 0)]
+    plan = make_plan(fleet(3, "10", "2", "2"), Policy(), soak=5)
+    assert shape(plan) == [("2", 2, 5), ("10", 1, 0)]
+
+
+def test_contradictions_are_refused() -> None:
+    """No fleet, or waves from two sources, make no plan."""
+    with pytest.raises(PlanError, match="empty"):
+        make_plan([], Policy())
+    with pytest.raises(PlanError, match="wave column"):
+        make_plan(fleet(2, "1"), Policy(), waves=("1",))
+
+
+def test_the_id_tells_plans_apart() -> None:
+    """The same fleet under the same policy is the same plan; any change makes another."""
+    one = make_plan(fleet(3), Policy(), source=["a.csv"])
+    assert one.plan_id == make_plan(fleet(3), Policy(), source=["b.csv"]).plan_id
+    others = [
+        make_plan(fleet(4), Policy()),
+        make_plan(list(reversed(fleet(3))), Policy()),
+        make_plan(fleet(3), Policy(max_failures=Portion(1))),
+        make_plan(fleet(3), Policy(), waves=("1",)),
+        make_plan([*fleet(2), Target(project_id="p", cluster_id="c2", kind=Kind.parse("rolling"))],
+                  Policy()),
+    ]  # fmt: skip
+    assert len({one.plan_id, *(plan.plan_id for plan in others)}) == 6
+
+
+@given(
+    st.integers(1, 60),
+    st.none() | st.integers(0, 70).map(Portion),
+    st.lists(st.sampled_from(["1", "3", "10%", "50%", "rest"]), max_size=5),
+)
+def test_every_target_is_in_one_wave(count: int, canary: Portion | None, waves: list[str]) -> None:
+    """However waves are cut, each target is in exactly one, and the fleet's order is kept."""
+    plan = make_plan(fleet(count), Policy(), canary=canary, waves=waves)
+    assert [p for wave in plan.waves for p in wave.targets] == list(range(count))
+    assert all(wave.targets for wave in plan.waves)

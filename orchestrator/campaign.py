@@ -21,6 +21,7 @@ from orchestrator.lanes import Lanes
 from orchestrator.limits import Concurrency, Limits, Start, change_of
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     ClusterState,
     ErrorInfo,
     Event,
@@ -41,6 +42,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
     TargetRelapsed,
+    TargetResolved,
     Verdict,
     WaveFinished,
     WaveOpened,
@@ -108,7 +110,7 @@ LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
     Phase.ACCEPTED: frozenset({RestartBegan, TargetEnded}),
     Phase.RESTARTING: frozenset({RestartSettling, TargetEnded}),
     Phase.SETTLING: frozenset({RestartUnsettled, TargetEnded}),
-    Phase.ENDED: frozenset({TargetRelapsed}),
+    Phase.ENDED: frozenset({TargetRelapsed, TargetResolved}),
 }  # fmt: skip
 """Which events may meet a target in which phase; whatever is missing raises."""
 
@@ -182,6 +184,8 @@ class Campaign:
         """How many targets were skipped because the operator asked for it."""
         self._phases = [Phase.WAITING] * len(plan.targets)
         self._outcomes: dict[int, Outcome] = {}
+        self._unresolved: dict[int, Track] = {}
+        """What is known of targets that ended as unknown: somebody may still tell."""
         self._tracks: dict[int, Track] = {}
         self._tries: dict[int, _Tries] = {}
         self._attempts: dict[int, int] = {}
@@ -275,6 +279,8 @@ class Campaign:
         Raises:
             ImpossibleEventError: the event does not fit the state; a bug, never bad luck.
         """
+        if isinstance(event, AnswerArrivedLate):
+            return  # evidence for the report; what was decided without it stays decided
         if isinstance(event, TargetEvent):
             phase = self._phases[event.target]
             if type(event) not in LEGAL[phase]:
@@ -329,12 +335,8 @@ class Campaign:
             case RestartUnsettled():
                 self._tracks[event.target].ready_since = None
                 self._move(event, Phase.RESTARTING)
-            case TargetEnded():
-                self._end(event)
-            case TargetRelapsed():
-                self._outcomes[event.target] = Outcome.FAILED
-                self._watch_of(event.target).soaking.discard(event.target)
-                self._count_failure(event.target)
+            case TargetEnded() | TargetRelapsed() | TargetResolved():
+                self._conclude(event)
             case _:
                 raise ImpossibleEventError(f"{event.kind} means nothing to a target")
 
@@ -350,9 +352,7 @@ class Campaign:
         self._shrink()
         for position, outcome in list(self._outcomes.items()):
             if outcome in event.again:
-                del self._outcomes[position]
-                self._phases[position] = Phase.WAITING
-                self._left_in_wave[self._wave_of[position]] += 1
+                self._reopen(position)
         self._soak = None
         self._is_open = False
         for watch in self._watches.values():
@@ -394,7 +394,7 @@ class Campaign:
                 if self.policy.wait:
                     self._follow(track, event.at)
                 else:
-                    self._find_end(event.target, Outcome.ACCEPTED)
+                    self._find_end(event, Outcome.ACCEPTED)
             case _:
                 self._release(event)
                 self._try_again_or_give_up(event)
@@ -427,7 +427,7 @@ class Campaign:
             self._put_back(event.target, not_before)
         else:
             reason = "busy" if answer.verdict is Verdict.BUSY else None
-            self._find_end(event.target, outcome, reason, answer.error)
+            self._find_end(event, outcome, reason, answer.error)
 
     def _throttle_wait(self, event: RestartAnswered) -> float:
         project_id = self.plan.targets[event.target].project_id
@@ -447,7 +447,7 @@ class Campaign:
         self._tracks[event.target].began_at = event.at
         self._move(event, Phase.RESTARTING)
         if not self.policy.wait:
-            self._find_end(event.target, Outcome.ACCEPTED)
+            self._find_end(event, Outcome.ACCEPTED)
 
     def _move(self, event: TargetEvent, phase: Phase) -> None:
         track = self._tracks[event.target]
@@ -467,10 +467,24 @@ class Campaign:
         if self._is_live:
             self.lanes.put(position, self.plan.targets[position], not_before)
 
+    def _conclude(self, event: TargetEnded | TargetRelapsed | TargetResolved) -> None:
+        match event:
+            case TargetEnded():
+                self._end(event)
+            case TargetRelapsed():
+                self._outcomes[event.target] = Outcome.FAILED
+                self._watch_of(event.target).soaking.discard(event.target)
+                self._count_failure(event.target)
+            case TargetResolved():
+                self._resolve(event)
+
     def _end(self, event: TargetEnded) -> None:
         position = event.target
-        if position in self._tracks:
+        track = self._tracks.get(position)
+        if track is not None:
             self._release(event)
+            if event.outcome is Outcome.UNKNOWN:
+                self._unresolved[position] = track
         self._phases[position] = Phase.ENDED
         self._outcomes[position] = event.outcome
         self._tries.pop(position, None)
@@ -483,6 +497,21 @@ class Campaign:
             same = (event.error.error_class, event.error.code)
             before, times = self._same_refusals
             self._same_refusals = (same, times + 1 if same == before else 1)
+
+    def _resolve(self, event: TargetResolved) -> None:
+        """Believe a person: the slot is free, and the outcome is what they say."""
+        track = self._unresolved.pop(event.target, None)
+        if track is not None:
+            self._note(track, event)
+        if event.outcome is Outcome.NOT_STARTED:
+            self._reopen(event.target)
+        else:
+            self._outcomes[event.target] = event.outcome
+
+    def _reopen(self, position: int) -> None:
+        del self._outcomes[position]
+        self._phases[position] = Phase.WAITING
+        self._left_in_wave[self._wave_of[position]] += 1
 
     def _note(self, track: Track, event: TargetEvent) -> None:
         change = change_of(event)
@@ -508,18 +537,15 @@ class Campaign:
 
     def _find_end(
         self,
-        position: int,
+        event: TargetEvent,
         outcome: Outcome,
         reason: str | None = None,
         error: ErrorInfo | None = None,
-        *,
-        slot_until: float | None = None,
     ) -> None:
-        # `due` gives it the moment at which it is recorded.
-        self._findings[position] = TargetEnded(
-            at=0.0, target=position, outcome=outcome, reason=reason, error=error,
-            slot_until=slot_until,
-        )  # fmt: skip
+        """Take down that `event` was the last of its target; `due` has it recorded."""
+        self._findings[event.target] = TargetEnded(
+            at=event.at, target=event.target, outcome=outcome, reason=reason, error=error
+        )
 
     # ----------------------------------------------------------------------------------- waves
 
@@ -595,7 +621,9 @@ class Campaign:
             # It may be a passing thing of a cluster on its way; the deadline decides.
             track.moved = True
         else:
-            self._find_end(position, Outcome.REFUSED, "gone", error)
+            self._findings[position] = TargetEnded(
+                at=0.0, target=position, outcome=Outcome.REFUSED, reason="gone", error=error
+            )
 
     def fail_to_observe_one(self, position: int, error: ErrorInfo, now: float) -> None:
         """Take note that a detail call gave nothing usable."""
@@ -604,7 +632,13 @@ class Campaign:
         tries = self._tries_of(position)
         tries.unread += 1
         if tries.unread >= MOST_TRIES:
-            self._find_end(position, Outcome.REFUSED, "cannot be read", error)
+            self._findings[position] = TargetEnded(
+                at=now,
+                target=position,
+                outcome=Outcome.REFUSED,
+                reason="cannot be read",
+                error=error,
+            )
         else:
             self._put_back(position, now + _doubling(1.0, tries.unread))
 
@@ -793,7 +827,8 @@ class Campaign:
 
     def _next(self, now: float) -> Command | None:
         if self._findings:
-            return Record(replace(next(iter(self._findings.values())), at=now))
+            finding = next(iter(self._findings.values()))
+            return Record(finding if finding.at == now else replace(finding, at=now))
         if self.aborted:
             return None
         return (

@@ -24,7 +24,7 @@ from datetime import datetime
 from difflib import SequenceMatcher
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import platformdirs
@@ -206,7 +206,7 @@ class JournalSettings:
 class LogSettings:
     """What is written about a run while it goes on."""
 
-    format: str = "console"
+    format: Literal["console", "json"] = "console"
     """`console` for people, `json` for machines."""
     file: Path | None = None
     """None writes to standard error."""

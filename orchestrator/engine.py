@@ -10,11 +10,13 @@ state.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
 from orchestrator.campaign import Campaign, Look, LookAt, Record, Restart
 from orchestrator.errors import CloudError, ExitCode, GoneError, JournalError
@@ -122,8 +124,6 @@ class Ending:
     outcome: str
     exit_code: ExitCode
     journal_error: JournalError | None
-    unwritten: tuple[Event, ...]
-    """What the journal could not take, for the report."""
 
 
 # What workers and signals put into the inbox: called with the moment of the turn, it tells the
@@ -214,6 +214,8 @@ class Engine:
         self._share_every = share_every
         self._inbox: list[_Fact] = []
         self._news = anyio.Event()
+        self._orders: deque[RestartRequested] = deque()
+        self._idle: list[anyio.Event] = []
         self._journal_error: JournalError | None = None
         self._unwritten: list[Event] = []
         self._aborted_at = math.inf
@@ -224,8 +226,7 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             while not self._is_over():
                 turn = await self._turn()
-                for event in turn.restarts:
-                    tasks.start_soon(self._call, event)
+                self._dispatch(turn.restarts, tasks)
                 for look in turn.looks:
                     if isinstance(look, Look):
                         tasks.start_soon(self._look, look)
@@ -338,9 +339,30 @@ class Engine:
             exit_code = ExitCode.UNAVAILABLE
         self._put(lambda now: [RunFinished(at=now, outcome=outcome, exit_code=int(exit_code))])
         await self._turn()
-        return Ending(outcome, exit_code, self._journal_error, tuple(self._unwritten))
+        return Ending(outcome, exit_code, self._journal_error)
 
     # ---------------------------------------------------------------------------------- workers
+
+    def _dispatch(self, restarts: Sequence[RestartRequested], tasks: TaskGroup) -> None:
+        """Hand the calls to callers: those that are idle, then new ones.
+
+        A task for each call would cost a third of the call; there are never more callers than
+        restarts were issued at once.
+        """
+        self._orders.extend(restarts)
+        for _ in restarts:
+            if self._idle:
+                self._idle.pop().set()
+            else:
+                tasks.start_soon(self._keep_calling)
+
+    async def _keep_calling(self) -> None:
+        while True:
+            while self._orders:
+                await self._call(self._orders.popleft())
+            bell = anyio.Event()
+            self._idle.append(bell)
+            await bell.wait()
 
     async def _call(self, event: RestartRequested) -> None:
         if self._clock.now() > event.at + STALE_INTENT:

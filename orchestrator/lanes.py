@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from orchestrator.limits import Gate, Limits
 from orchestrator.model import Target
 
-
 PATIENCE = 1.0
 """Seconds that later targets leave a project for the look that its earlier ones need."""
 

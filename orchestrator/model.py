@@ -394,6 +394,15 @@ class RestartAnswered(TargetEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerArrivedLate(TargetEvent):
+    """An answer that came when its runner had lost the run: evidence, whatever came since."""
+
+    kind: ClassVar[str] = "answer.late"
+    attempt: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestartDisproved(TargetEvent):
     """A call without an answer was watched for all of `confirm_within`, and nothing moved."""
 
@@ -449,13 +458,24 @@ class TargetRelapsed(TargetEvent):
     error: ErrorInfo | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetResolved(TargetEvent):
+    """A person said what became of a target whose outcome was unknown; its slot is free."""
+
+    kind: ClassVar[str] = "target.resolved"
+    outcome: Outcome
+    by: str
+    reason: str | None = None
+
+
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
         RunnerStarted, RunResumed, RunStopping, RunAborted, RunFinished,
         WaveOpened, WaveSoaking, WaveFinished,
-        RestartRequested, RestartWithdrawn, RestartAnswered, RestartDisproved,
-        RestartBegan, RestartSettling, RestartUnsettled, TargetEnded, TargetRelapsed,
+        RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,
+        RestartDisproved, RestartBegan, RestartSettling, RestartUnsettled,
+        TargetEnded, TargetRelapsed, TargetResolved,
     )
 }  # fmt: skip
 """Every event by its name."""

@@ -47,7 +47,7 @@ def _with_region(target: Target, settings: Settings) -> Target:
 
 
 def _check_endpoints(targets: Sequence[Target], settings: Settings) -> None:
-    mistakes = []
+    mistakes: list[str] = []
     for project_id, region in _places(targets):
         try:
             settings.cloud.endpoint_for(project_id, region)

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
@@ -491,9 +492,14 @@ def _moment(at: float | None) -> str | None:
     if at is None:
         return None
     seconds, milliseconds = divmod(round(at * 1000), 1000)
-    # Without zone and fraction isoformat has one form; both follow in ours.
-    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-    return f"{text}.{milliseconds:03d}Z"
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    # Without zone and fraction isoformat has one form; both follow in ours. Most moments of a run
+    # share their second with others.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def _span(begin: float, end: float) -> float:

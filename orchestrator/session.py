@@ -10,16 +10,29 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
 from orchestrator.campaign import Campaign
-from orchestrator.config import Settings
-from orchestrator.css import CssClient, NoCredentials, credentials_from_environment
+from orchestrator.config import Settings, load_settings, user_config_file
+from orchestrator.css import (
+    CredentialProvider,
+    CssClient,
+    NoCredentials,
+    credentials_from_environment,
+)
 from orchestrator.engine import Clock, Cloud, Ending, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, JournalError, UsageError
 from orchestrator.fleet import Fleet
@@ -32,6 +45,9 @@ from orchestrator.report import ReportFold, RunFacts, default_report_name, write
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.server import serve
 
+Watch = Callable[[Campaign, Clock], AbstractContextManager[Sequence[Watcher]]]
+"""Opens those who are told of a run, once there is one to tell of."""
+
 REAL = ""
 """The world of real clusters in the journal: all their runs share one ledger."""
 
@@ -39,6 +55,9 @@ TOOL_VERSION = version("fleet-restart-orchestrator")
 
 _SHARE_EVERY = 0.25
 """Seconds between two looks at what other runs did, while targets wait for a limit."""
+
+_BEAT = 0.25
+"""Seconds between two looks of the watchers at the campaign."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,7 +69,7 @@ class Simulation:
     Its starts are kept apart from real ones in the journal: they use up nobody's rate.
     """
 
-    scenario: Scenario = Scenario()
+    scenario: Scenario = field(default_factory=Scenario)
     seed: int = 0
     trace: Path | None = None
 
@@ -79,30 +98,39 @@ class Result:
 
 
 async def restart_fleet(
-    fleet: Fleet,
-    settings: Settings,
+    fleet: Fleet | Sequence[Target],
+    settings: Settings | None = None,
     *,
     simulation: Simulation | None = None,
-    watchers: Sequence[Watcher] = (),
+    watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Result:
     """Restart a fleet within the limits of the settings, follow every cluster, write the report.
 
     Args:
-        fleet: the targets, as `read_fleet` gives them.
-        settings: limits, waves and how to judge, as `load_settings` gives them.
+        fleet: the targets, or what `read_fleet` gives.
+        settings: limits, waves and how to judge, as `load_settings` gives them; if not given, those
+            of the environment and the configuration file, as for the command line.
         simulation: restart the clusters of a simulator instead.
-        watchers: who is told of every event.
+        watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
 
     Raises:
         UsageError: the fleet or the settings do not make a plan; nothing was sent.
         JournalError: the journal cannot be opened or written; nothing was sent.
     """
+    if not isinstance(fleet, Fleet):
+        fleet = Fleet(targets=tuple(fleet), source=(), collapsed=0)
+    if settings is None:
+        settings = load_settings(
+            options={},
+            environ=os.environ,
+            config_file=None,
+            cwd=Path.cwd(),
+            user_config=user_config_file(),
+        )
     plan = prepare(fleet, settings)
-    return await run_plan(
-        plan, settings, simulation=simulation, watchers=watchers, environ=environ
-    )
+    return await run_plan(plan, settings, simulation=simulation, watch=watch, environ=environ)
 
 
 async def run_plan(
@@ -110,7 +138,7 @@ async def run_plan(
     settings: Settings,
     *,
     simulation: Simulation | None = None,
-    watchers: Sequence[Watcher] = (),
+    watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
     stdout: TextIO | None = None,
 ) -> Result:
@@ -134,38 +162,47 @@ async def run_plan(
             settings={},
         )
         await store.create_run(record)
-        return await _carry_out(store, record, cloud, settings, watchers, stdout or sys.stdout)
+        return await _carry_out(
+            store, record, cloud,
+            report=settings.report, watch=watch, stdout=stdout or sys.stdout,
+        )  # fmt: skip
 
 
 async def _carry_out(
     store: Store,
     record: RunRecord,
     cloud: Cloud,
-    settings: Settings,
-    watchers: Sequence[Watcher],
+    *,
+    report: str | None,
+    watch: Watch | None,
     stdout: TextIO,
 ) -> Result:
     campaign = Campaign(record.run_id, record.plan)
+    scribe = _Scribe(record.plan)
     journal = await store.journal(record.run_id, horizon=_horizon(record.plan))
-    engine = Engine(
-        campaign=campaign,
-        cloud=cloud,
-        journal=journal,
-        clock=store.clock,
-        runner=Runner(
-            owner=record.operator, host=socket.gethostname(), pid=os.getpid(), version=TOOL_VERSION
-        ),
-        watchers=watchers,
-        beat=0.25 if watchers else math.inf,
-        share_every=_SHARE_EVERY if record.world == REAL else math.inf,
-    )
     try:
-        with _signals_to(engine):
-            ending = await engine.run()
+        with watch(campaign, store.clock) if watch else nullcontext(()) as watchers:
+            engine = Engine(
+                campaign=campaign,
+                cloud=cloud,
+                journal=journal,
+                clock=store.clock,
+                runner=Runner(
+                    owner=record.operator,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    version=TOOL_VERSION,
+                ),
+                watchers=[scribe, *watchers],
+                beat=_BEAT if watchers else math.inf,
+                share_every=_SHARE_EVERY if record.world == REAL else math.inf,
+            )
+            with _signals_to(engine):
+                ending = await engine.run()
     finally:
         await journal.close()
-    path = settings.report or default_report_name(record.run_id)
-    await write_report_of(store, record, path, stdout=stdout, unwritten=ending.unwritten)
+    path = report or default_report_name(record.run_id)
+    write_report(scribe.fold, _facts(record), path, stdout=stdout)
     return _result(record.run_id, campaign, ending, path)
 
 
@@ -209,14 +246,7 @@ async def _newest(store: Store) -> str:
     return runs[0].run_id
 
 
-async def write_report_of(
-    store: Store,
-    record: RunRecord,
-    path: str,
-    *,
-    stdout: TextIO,
-    unwritten: Sequence[Event] = (),
-) -> None:
+async def write_report_of(store: Store, record: RunRecord, path: str, *, stdout: TextIO) -> None:
     """Write the report of a run from its journal.
 
     Args:
@@ -224,29 +254,40 @@ async def write_report_of(
         record: the run.
         path: where to; `-` is standard output.
         stdout: what standard output is.
-        unwritten: events that the journal could not take any more.
 
     Raises:
         OrchestratorError: it cannot be written there.
     """
     fold = ReportFold(record.plan)
-    try:
-        async for batch in store.events(record.run_id):
-            for event in batch:
-                fold.take(event)
-    except JournalError:
-        # A journal that is gone must not take the report with it, if there is anything to say.
-        if not unwritten:
-            raise
-    for event in unwritten:
-        fold.take(event)
-    facts = RunFacts(
+    async for batch in store.events(record.run_id):
+        for event in batch:
+            fold.take(event)
+    write_report(fold, _facts(record), path, stdout=stdout)
+
+
+def _facts(record: RunRecord) -> RunFacts:
+    return RunFacts(
         run_id=record.run_id,
         operator=record.operator,
         change=record.change,
         tool_version=record.tool_version,
     )
-    write_report(fold, facts, path, stdout=stdout)
+
+
+class _Scribe:
+    """The watcher that keeps the report: what was recorded, and what no journal would take."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.fold = ReportFold(plan)
+
+    def saw(self, event: Event) -> None:
+        self.fold.take(event)
+
+    def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
+        """Do nothing: a notice is no part of the report."""
+
+    def turned(self, campaign: Campaign, now: float) -> None:
+        """Do nothing: events say it all."""
 
 
 @asynccontextmanager
@@ -260,15 +301,13 @@ async def _open_cloud(
     async with AsyncExitStack() as stack:
         if simulation is None:
             first = plan.targets[0]
-            endpoint_for = settings.cloud.endpoint_for
-            endpoint = endpoint_for(first.project_id, first.region)
-            credentials = credentials_from_environment(environ, endpoint)
+            endpoint_for: Callable[[str, str | None], str] = settings.cloud.endpoint_for
+            credentials: CredentialProvider = credentials_from_environment(
+                environ, endpoint_for(first.project_id, first.region)
+            )
         else:
             url = await stack.enter_async_context(serve_simulator(plan.targets, simulation))
-
-            def endpoint_for(_project_id: str, _region: str | None) -> str:
-                return url
-
+            endpoint_for = partial(_always, url)
             credentials = NoCredentials()
         client = CssClient(
             endpoint_for,
@@ -297,6 +336,10 @@ async def serve_simulator(
         service = Service(targets, simulation.scenario, simulation.seed)
         async with serve(service, port=port, trace=trace) as server:
             yield server.url
+
+
+def _always(url: str, _project_id: str, _region: str | None) -> str:
+    return url
 
 
 @contextmanager

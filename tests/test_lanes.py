@@ -68,7 +68,7 @@ def test_a_door_that_is_shut_makes_its_project_wanted() -> None:
 
 
 def test_later_targets_leave_earlier_ones_the_moment_a_look_takes() -> None:
-    """The plan's order is kept while a look is under way, but a look that dawdles holds up nobody."""
+    """The plan's order is kept while a look is under way; one that dawdles holds up nobody."""
     targets = [target(0, "a"), target(1, "b")]
     limits = Limits([Concurrency(5)])
     lanes = Lanes(limits)
@@ -165,7 +165,7 @@ def test_no_room_is_left_unused(
 
 
 def test_a_grant_costs_little_among_many() -> None:
-    """With 50,000 targets in 50,000 scopes of their own, granting all looks at each lane few times."""
+    """50,000 targets in 50,000 scopes of their own are granted in seconds, not hours."""
     targets = [target(n, f"p{n % 100}", az=str(n)) for n in range(50_000)]
     limits = Limits([Concurrency(100_000), Concurrency(20, "project"), Concurrency(1, "az")])
     lanes = Lanes(limits)

@@ -67,7 +67,9 @@ def test_a_rate_is_printed_in_one_form(typed: str, printed: str) -> None:
     assert Rate.parse(printed) == Rate.parse(typed)
 
 
-@pytest.mark.parametrize("typed", ["", "20", "x/10m", "0/10m", "5/0s", "5/soon", "a b=5/1m", "-1/1m"])
+@pytest.mark.parametrize(
+    "typed", ["", "20", "x/10m", "0/10m", "5/0s", "5/soon", "a b=5/1m", "-1/1m"]
+)
 def test_a_rate_that_cannot_be_is_refused(typed: str) -> None:
     """A rate without number, interval or a proper scope is an error with words."""
     with pytest.raises(ValueError, match=r"\w+ \w+"):
@@ -173,7 +175,10 @@ def _answer(verdict: Verdict) -> Event:
             TargetEnded(at=3, target=0, outcome=Outcome.UNKNOWN, slot_until=9),
             StartChange(settled_at=3, ended_at=9),
         ),
-        (TargetEnded(at=3, target=0, outcome=Outcome.FAILED), StartChange(settled_at=3, ended_at=3)),
+        (
+            TargetEnded(at=3, target=0, outcome=Outcome.FAILED),
+            StartChange(settled_at=3, ended_at=3),
+        ),
     ],
 )
 def test_what_an_event_means_for_the_ledger(event: Event, change: StartChange | None) -> None:
@@ -204,6 +209,22 @@ def naive_room(limit: Limit, value: str, starts: list[Start], now: float) -> boo
     return counted < limit.most
 
 
+def step(row: Start | None, number: int, what: str, now: float) -> Start:
+    """Return what becomes of a row of the ledger, as far as that can happen to it."""
+    if row is None:
+        labels = (("az", str(number % 3)),)
+        return start(number, granted_at=now, project=f"p{number % 2}", labels=labels)
+    if row.returned or (what == "return" and row.settled_at is not None):
+        return row
+    changes = {
+        "settle": StartChange(settled_at=now),
+        "end": StartChange(settled_at=now, ended_at=now),
+        "late": StartChange(settled_at=now, ended_at=now + 20),
+        "return": StartChange(returned=True),
+    }
+    return row.after(changes[what]) if what in changes else row
+
+
 @given(
     st.lists(
         st.tuples(
@@ -221,21 +242,7 @@ def test_gates_agree_with_counting_by_hand(steps: list[tuple[int, str, float]]) 
     now = 0.0
     for number, what, wait in steps:
         now += wait
-        row = rows.get(number)
-        if row is None:
-            labels = (("az", str(number % 3)),)
-            row = start(number, granted_at=now, project=f"p{number % 2}", labels=labels)
-        elif row.returned:
-            continue
-        elif what == "settle":
-            row = row.after(StartChange(settled_at=now))
-        elif what == "end":
-            row = row.after(StartChange(settled_at=now, ended_at=now))
-        elif what == "late":
-            row = row.after(StartChange(settled_at=now, ended_at=now + 20))
-        elif what == "return" and row.settled_at is None:
-            row = row.after(StartChange(returned=True))
-        rows[number] = row
+        row = rows[number] = step(rows.get(number), number, what, now)
         limits.note(row, now)
         for gate in limits.all_gates():
             for later in (now, now + 3.0, now + 12.0):

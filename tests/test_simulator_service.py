@@ -1,5 +1,6 @@
 """The pretend service: behaviour over time, faults, scenarios, and the cloud without a wire."""
 
+import io
 import json
 import math
 from collections import Counter
@@ -11,7 +12,8 @@ import anyio
 import pytest
 
 from orchestrator.css import answers
-from orchestrator.errors import CloudError, ConfigError
+from orchestrator.errors import CloudError, ConfigError, GoneError
+from orchestrator.fleet import read_fleet
 from orchestrator.model import Call, ClusterState, Kind, Target, Verdict
 from orchestrator.simulator import Record, Scenario, Service, invent_targets, judge, parse_scenario
 from orchestrator.simulator.memory import MemoryCloud
@@ -571,8 +573,8 @@ def test_the_example_shows_every_key_with_its_default() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_demo_shows_a_little_of_everything(seed: int) -> None:
-    """With any seed the demo's 24 clusters show one refusal, one failure and three throttles."""
-    targets = invent_targets(24, projects=2, seed=seed)
+    """With any seed the example fleet shows one refusal, one failure and three throttles."""
+    targets = read_fleet([str(CONFIG / "fleet.example.csv")], stdin=io.StringIO()).targets
     pretend = Service(targets, load_scenario(CONFIG / "demo-scenario.toml"), seed)
     met: Counter[object] = Counter()
     for one in targets:
@@ -718,7 +720,8 @@ def test_memory_tells_refusals_and_missing_clusters() -> None:
 
     async def go() -> None:
         run = Run(scenario='[state]\ninitial = "absent"\n')
-        assert await run.cloud.show_cluster(run.targets[0]) is None
+        with pytest.raises(GoneError):
+            await run.cloud.show_cluster(run.targets[0])
         assert await run.cloud.list_clusters("p1", None) == {}
         assert await run.cloud.list_clusters("p9", None) == {}
         answer = await run.cloud.restart(run.targets[0], "r")

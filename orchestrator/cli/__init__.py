@@ -4,6 +4,7 @@ Data goes to standard output, words to standard error. Commands are loaded when 
 `--help` imports click and nothing else.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -93,8 +94,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _said(code: ExitCode, words: str) -> int:
-    try:
+    with contextlib.suppress(OSError):  # the terminal is gone; the exit code still tells
         click.echo(words, err=True)
-    except OSError:
-        pass  # the terminal is gone; the exit code still tells
     return code

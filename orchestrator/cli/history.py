@@ -18,7 +18,9 @@ from orchestrator.session import list_runs, report_run
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."
+)
 @settings_options(JOURNAL)
 def runs(*, output: str, config_file: Path | None, **given: Any) -> int:
     """List the runs of the journal, newest first."""

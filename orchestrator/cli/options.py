@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from orchestrator.config import CONFIG_VARIABLE, KEYS, Key, Settings, load_settings, user_config_file
+from orchestrator.config import (
+    CONFIG_VARIABLE,
+    KEYS,
+    Key,
+    Settings,
+    load_settings,
+    user_config_file,
+)
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

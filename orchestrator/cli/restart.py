@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,14 @@ def restart(
         return ExitCode.OK
     _confirm(plan, yes=given["yes"], expect=given["expect"], is_simulated=given["simulate"])
     simulation = _simulation(given)
-    with watchers_for(settings, plan, sys.stderr) as watchers:
-        result = anyio.run(_run, plan, settings, simulation, watchers)
+    result = anyio.run(_run, plan, settings, simulation)
     _say_how_it_ended(result)
     return result.exit_code
 
 
-async def _run(
-    plan: Plan, settings: Settings, simulation: Simulation | None, watchers: Any
-) -> Result:
-    return await run_plan(plan, settings, simulation=simulation, watchers=watchers)
+async def _run(plan: Plan, settings: Settings, simulation: Simulation | None) -> Result:
+    watch = partial(watchers_for, settings, sys.stderr)
+    return await run_plan(plan, settings, simulation=simulation, watch=watch)
 
 
 def _simulation(given: dict[str, Any]) -> Simulation | None:

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
+from orchestrator.campaign import Campaign
 from orchestrator.config import Settings
-from orchestrator.engine import Watcher
-from orchestrator.plan import Plan
+from orchestrator.engine import Clock, Watcher
 from orchestrator.watch.log import LogWatcher, open_log
 from orchestrator.watch.progress import progress_for
 
 
 @contextmanager
-def watchers_for(settings: Settings, plan: Plan, stream: TextIO) -> Iterator[list[Watcher]]:
+def watchers_for(
+    settings: Settings, stream: TextIO, campaign: Campaign, clock: Clock
+) -> Iterator[list[Watcher]]:
     """Open the watchers that the settings ask for.
 
     A log without a file takes the place of the progress on the same stream when it was asked for,
@@ -25,7 +27,9 @@ def watchers_for(settings: Settings, plan: Plan, stream: TextIO) -> Iterator[lis
         speaks_here = log.file is None and (log.format == "json" or log.level == "debug")
         if log.file is not None or speaks_here:
             logger = open_log(format_=log.format, file=log.file, level=log.level, stream=stream)
-            watchers.append(LogWatcher(logger, plan))
+            watchers.append(LogWatcher(logger, run_id=campaign.run_id, plan=campaign.plan))
         if not speaks_here:
-            watchers.append(stack.enter_context(progress_for(stream, os.environ, plan)))
+            progress = progress_for(stream, os.environ, campaign=campaign, clock_=clock)
+            stack.enter_context(progress)
+            watchers.append(progress)
         yield watchers

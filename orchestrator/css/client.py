@@ -117,7 +117,7 @@ class CssClient:
         version, verb = _PATHS[target.kind.call]
         try:
             endpoint = self._endpoint(target.project_id, target.region)
-            url = endpoint.url(version, target.project_id, "clusters", target.cluster_id, verb)
+            url = endpoint.url(version, target.project_id, target.cluster_id, verb)
             signed = await self._credentials.headers(target.project_id, "POST", url, body)
         except OrchestratorError as exc:
             return self._not_asked(exc, sent_at, request_id)
@@ -140,14 +140,13 @@ class CssClient:
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
         """Return the answer of a call that was not made, for want of an address or a credential."""
-        verdict, name = Verdict.UNSENT, ErrorClass.UNSENT
+        verdict, name = Verdict.REFUSED, ErrorClass.BAD_REQUEST
         status = code = retry_after = None
         if isinstance(error, CloudError):
+            verdict, name = Verdict.UNSENT, ErrorClass.UNSENT
             status, code, retry_after = error.status, error.code, error.retry_after
             if status == _UNAUTHORIZED:
                 verdict, name = Verdict.UNAUTHORIZED, ErrorClass.UNAUTHORIZED
-        elif isinstance(error, UsageError):
-            verdict, name = Verdict.REFUSED, ErrorClass.BAD_REQUEST
         return Answer(
             verdict=verdict,
             sent_at=sent_at,
@@ -191,8 +190,9 @@ class CssClient:
             CloudError: no usable answer; looking again later may help.
         """
         doing = f"looking at cluster {target}"
-        path = ("clusters", target.cluster_id)
-        reply = await self._look(target.project_id, target.region, path, doing, most=SMALL_BODY)
+        reply = await self._look(
+            target.project_id, target.region, doing, cluster_id=target.cluster_id, most=SMALL_BODY
+        )
         if reply.status != _OK:
             raise _refusal(reply, doing)
         try:
@@ -262,9 +262,7 @@ class CssClient:
         doing = _listing(project_id)
         # Older services count from `start`, newer ones from `offset`.
         query = f"limit={size}&offset={start}&start={start}"
-        reply = await self._look(
-            project_id, region, ("clusters",), doing, most=PAGE_BODY, query=query
-        )
+        reply = await self._look(project_id, region, doing, query=query, most=PAGE_BODY)
         if reply.status != _OK:
             if may_end and refuses_values(reply.status, reply.body):
                 return None
@@ -278,16 +276,16 @@ class CssClient:
         self,
         project_id: str,
         region: str | None,
-        path: tuple[str, ...],
         doing: str,
         *,
         most: int,
+        cluster_id: str | None = None,
         query: str = "",
     ) -> Reply:
         """Read one resource of a project; what tells of an error has no credentials in it."""
         try:
             endpoint = self._endpoint(project_id, region)
-            url = endpoint.url("v1.0", project_id, *path, query=query)
+            url = endpoint.url("v1.0", project_id, cluster_id, query=query)
             signed = await self._credentials.headers(project_id, "GET", url, b"")
         except UsageError as exc:
             name = ErrorClass.BAD_REQUEST.value

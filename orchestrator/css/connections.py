@@ -84,15 +84,12 @@ class Connections(aiohttp.TCPConnector):
 
     def _is_stale(self, connection: aiohttp.connector.Connection) -> bool:
         """Return whether a kept connection has something to read: its end, or what nobody asked."""
-        protocol = connection.protocol
-        if protocol is None:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:  # pragma: no cover - closed as it was handed over
             return True
         if protocol not in self._used:
             self._used.add(protocol)
             return False
-        transport = connection.transport
-        if transport is None:
-            return True
         poll = select.poll()
         poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
@@ -101,7 +98,7 @@ class Connections(aiohttp.TCPConnector):
         made = socket.socket(*address[:3])
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # pragma: no branch - Linux has it
             patience_ms = max(1, round(self._patience * 1000))
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
         return made

@@ -27,14 +27,26 @@ class Endpoint:
     """Where calls for a project go, and through which proxy."""
 
     base: URL
+    path: str
     host: str
     proxy: URL | None = None
     proxy_headers: Mapping[str, str] | None = field(default=None, repr=False)
 
-    def url(self, *segments: str, query: str = "") -> URL:
+    def url(
+        self,
+        version: str,
+        project_id: str,
+        cluster_id: str | None = None,
+        verb: str | None = None,
+        *,
+        query: str = "",
+    ) -> URL:
         """Return an address just as it is sent; a signature covers these very characters."""
-        prefix = self.base.raw_path.rstrip("/")
-        path = f"{prefix}/{'/'.join(map(_as_segment, segments))}"
+        path = f"{self.path}/{version}/{_as_segment(project_id)}/clusters"
+        if cluster_id is not None:
+            path = f"{path}/{_as_segment(cluster_id)}"
+        if verb is not None:
+            path = f"{path}/{verb}"
         if query:
             return URL(f"{self.base.origin()}{path}?{query}", encoded=True)
         return self.base.with_path(path, encoded=True)
@@ -67,10 +79,11 @@ def read_endpoint(text: str) -> Endpoint:
         raise UsageError(
             f"the endpoint {shown!r} is not https://; only a loopback one may be http://"
         )
+    path = url.raw_path.rstrip("/")
     if is_loopback(host):
-        return Endpoint(base=url, host=host)
+        return Endpoint(base=url, path=path, host=host)
     proxy, proxy_headers = _proxy_for(url.scheme, f"{host}:{port}")
-    return Endpoint(base=url, host=host, proxy=proxy, proxy_headers=proxy_headers)
+    return Endpoint(base=url, path=path, host=host, proxy=proxy, proxy_headers=proxy_headers)
 
 
 def _proxy_for(scheme: str, place: str) -> tuple[URL | None, Mapping[str, str] | None]:

@@ -8,7 +8,9 @@ Rules:
 - A reason never quotes what could hold a header.
 """
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -88,7 +90,6 @@ class Exchange:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "User-Agent": f"orchestrator/{_version()}",
-                "Accept": CONTENT_TYPE,
                 "Content-Type": CONTENT_TYPE,
             },
             # The exact patience: aiohttp would round it up to whole seconds.
@@ -96,7 +97,7 @@ class Exchange:
             # Endpoints know their proxies: aiohttp would look them up for each call, in a thread,
             # and would add what ~/.netrc says to the headers.
             trust_env=False,
-            skip_auto_headers=("Accept-Encoding",),
+            skip_auto_headers=("Accept", "Accept-Encoding"),
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )
@@ -108,7 +109,7 @@ class Exchange:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:
+        if self._session is not None:  # pragma: no branch - it was entered
             await self._session.close()
             self._session = None
 
@@ -200,13 +201,17 @@ def _reason(error: BaseException) -> str:
     known = next((words for kind, words in _REASONS if isinstance(error, kind)), None)
     if known is not None:
         return known
-    said = error.strerror if isinstance(error, OSError) else None
-    return said or type(error).__name__
+    if isinstance(error, OSError):
+        # asyncio's own words for a failed connection hide the reason, which is in the number.
+        number = error.errno or 0
+        said = os.strerror(number) if number in errno.errorcode else error.strerror
+        return said or type(error).__name__
+    return type(error).__name__
 
 
 @lru_cache(maxsize=1)
 def _version() -> str:
     try:
         return metadata.version("fleet-restart-orchestrator")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+    except metadata.PackageNotFoundError:  # pragma: no cover - run from a bare source tree
         return "unknown"

@@ -1,9 +1,9 @@
 """A clock that jumps: an event loop in which waiting takes no time.
 
-Whenever the loop would sleep until its next timer, the clock is moved there instead. What runs on it
-is the real engine; hours pass in as long as the deciding takes, and the same seed gives the same run.
-There must be no threads and no sockets: nothing would wake the loop for them. Bound what runs with
-`anyio.fail_after`, or a task that waits for nothing at all spins for ever.
+Whenever the loop would sleep until its next timer, the clock is moved there instead. What runs on
+it is the real engine; hours pass in as long as the deciding takes, and the same seed gives the same
+run. There must be no threads and no sockets: nothing would wake the loop for them. Bound what runs
+with `anyio.fail_after`, or a task that waits for nothing at all spins for ever.
 """
 
 import asyncio
@@ -23,9 +23,7 @@ class _JumpingSelector(selectors.SelectSelector):
         super().__init__()
         self.now = 0.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, selectors._EventMask]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready now; if nothing is, it is `timeout` later."""
         ready = super().select(0)
         if not ready:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import anyio
 
-from orchestrator.errors import CloudError
+from orchestrator.errors import CloudError, GoneError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Kind, Target, Verdict
 from orchestrator.simulator.replies import Hang, Reply
 from orchestrator.simulator.service import Ask, Done, Handling, Reading, Service
@@ -140,10 +140,11 @@ class MemoryCloud:
         self._refresh(project_id, project)
         return project.states.copy()
 
-    async def show_cluster(self, target: Target) -> ClusterState | None:
-        """Return one cluster, or None when it does not exist.
+    async def show_cluster(self, target: Target) -> ClusterState:
+        """Return one cluster.
 
         Raises:
+            GoneError: there is no such cluster.
             CloudError: the look met a fault; looking again later may help.
         """
         ask = Ask(
@@ -154,7 +155,14 @@ class MemoryCloud:
         )
         await self._look(ask, f"looking at cluster {target}")
         text = self._service.look(target.project_id, target.cluster_id, self._now()).text
-        return None if text is None else self._reader.read_cluster(json.loads(text))[1]
+        if text is None:
+            raise GoneError(
+                f"looking at cluster {target}: there is no such cluster",
+                status=403,
+                code="CSS.0015",
+                error_class="not_found",
+            )
+        return self._reader.read_cluster(json.loads(text))[1]
 
     def settle(self) -> None:
         """Carry out every call that is still on its way; for traces of a run that has ended."""

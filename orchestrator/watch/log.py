@@ -28,6 +28,7 @@ from orchestrator.campaign import Campaign
 from orchestrator.errors import UsageError
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     ErrorInfo,
     Event,
     Outcome,
@@ -45,6 +46,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
     TargetRelapsed,
+    TargetResolved,
     Verdict,
     WaveFinished,
     WaveOpened,
@@ -378,7 +380,7 @@ class LogWatcher:
         match notice:
             case "journal.lost":
                 self._log.error(notice, **safe)
-            case "look.failed":
+            case "look.failed" | "watcher.failed":
                 self._log.warning(notice, **safe)
             case _:
                 self._log.info(notice, **safe)
@@ -416,7 +418,7 @@ class LogWatcher:
                     "request_id": event.request_id,
                     "baseline": event.baseline.describe(),
                 }
-            case RestartAnswered():
+            case RestartAnswered() | AnswerArrivedLate():
                 if story is not None:
                     story.job_ids.extend(event.answer.job_ids)
                 return {"attempt": event.attempt, **_answer_facts(event.answer)}
@@ -447,6 +449,8 @@ def _level(event: Event) -> str:
             return "warning"
         case TargetEnded():
             return _OUTCOME_LEVELS.get(event.outcome, "info")
+        case TargetResolved() | AnswerArrivedLate():
+            return "info"
         case RestartAnswered():
             return _ANSWER_LEVELS.get(event.answer.verdict, "info")
         case TargetEvent():
@@ -484,6 +488,8 @@ def _small_facts(event: TargetEvent) -> Facts:
             return {"attempt": event.attempt}
         case RestartBegan() | RestartUnsettled():
             return {"seen": event.seen}
+        case TargetResolved():
+            return {"outcome": event.outcome.value, "by": event.by, "reason": event.reason}
         case _:
             return {}
 

@@ -35,14 +35,15 @@ from orchestrator.model import (
     Target,
     TargetEnded,
     TargetRelapsed,
+    TargetResolved,
 )
 from orchestrator.plan import CANARY, Plan
 
 Wall = Callable[[float], datetime]
 """Turns a steady moment into wall clock time."""
 
-FEW = 3
-"""How many limits of one kind, or other details, are named before the rest is only counted."""
+FEW = 2
+"""How many values of a limit are named; more would not fit on a line."""
 
 ENOUGH = 3
 """So many restarts must have ended before anything is said about the time left."""
@@ -132,8 +133,12 @@ class Tally:
                 # Only a restarted cluster is watched during a soak.
                 self.counts[Outcome.RESTARTED] -= 1
                 self.counts[Outcome.FAILED] += 1
+            case TargetResolved():
+                self._resolve(event)
             case RunnerStarted():
                 self.started_at = event.at
+            case _:
+                pass
 
     def running_for(self, position: int, now: float) -> float | None:
         """Return how long ago the target's restart was granted; None if nothing is under way."""
@@ -173,10 +178,21 @@ class Tally:
             self.finished_restarts += 1
             self._restart_seconds += seconds
 
+    def _resolve(self, event: TargetResolved) -> None:
+        """Believe a person, who speaks of unknown outcomes only."""
+        self.counts[Outcome.UNKNOWN] -= 1
+        if event.outcome is not Outcome.NOT_STARTED:
+            self.counts[event.outcome] += 1
+            return
+        self.ended -= 1
+        self.left_in_wave[self._wave_of[event.target]] += 1
+        for crowd in self.crowds:
+            crowd.come_back(self._plan.targets[event.target])
+
     def _take_back(self, position: int) -> None:
         """Forget a start that never began: no rate counts it."""
         granted_at = self._granted.pop(position, None)
-        if granted_at in self._grants:
+        if granted_at is not None and granted_at in self._grants:
             self._grants.remove(granted_at)
 
 
@@ -198,11 +214,17 @@ class _Crowd:
         """Take note that a target has ended."""
         self._left[scope_value(target, self.limit.scope)] -= 1
 
+    def come_back(self, target: Target) -> None:
+        """Take note that a target has not ended after all."""
+        value = scope_value(target, self.limit.scope)
+        self._left[value] += 1
+        heapq.heappush(self._order, (-self._left[value], value))
+
     def biggest(self) -> tuple[Target, int]:
         """Return one target of the value with the most targets left, and how many these are."""
         while True:
             left, value = self._order[0]
-            # Numbers only go down, so a stale head can only be too big.
+            # What goes up is pushed anew, so a stale head can only be too big.
             if -left == self._left[value]:
                 return self._example[value], -left
             heapq.heapreplace(self._order, (-self._left[value], value))
@@ -431,7 +453,7 @@ class _Reasons:
                 yield self._rest + self._uncounted, what
             return
         if self._rest:
-            yield self._rest, "their next try"
+            yield self._rest, "their turn or next try"
         if self._uncounted:
             yield self._uncounted, "limits or looks of their own"
 
@@ -447,7 +469,8 @@ class _Reasons:
             yield sum(self._looks.values()), f"a look at {_projects(list(self._looks))}"
         if self._held:
             first = min(self._held, key=lambda door: door.shut_until)
-            why = f"next try in {spell_until(first.shut_until - self._now)}: throttled or no connection"
+            again = spell_until(first.shut_until - self._now)
+            why = f"next try in {again}: throttled or no connection"
             which = _projects([door.project_id for door in self._held])
             yield sum(self._held.values()), f"{which} ({why})"
 

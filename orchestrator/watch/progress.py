@@ -4,8 +4,8 @@ Rules:
 
 - Neither has a thread or a timer: they are drawn when the engine has turned, so the engine's `beat`
   should be about a second (`BEAT`) for seconds to count down.
-- A screen that cannot be written, because the terminal is gone or the pipe was closed, never stops a
-  run: what would have been shown is dropped.
+- A screen that cannot be written, because the terminal is gone or the pipe was closed, never stops
+  a run: what would have been shown is dropped.
 - What names and messages carry is shown as letters, never obeyed: neither by the terminal nor as
   the markup of a library.
 """
@@ -31,6 +31,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
     TargetRelapsed,
+    TargetResolved,
     WaveFinished,
     WaveOpened,
     WaveSoaking,
@@ -134,7 +135,7 @@ class _Unbreakable:
             self._stream.flush()
 
 
-# --------------------------------------------------------------------------------- what is worth a line
+# ---------------------------------------------------------------------------- what is worth a line
 
 
 class _Headlines:
@@ -162,6 +163,9 @@ class _Headlines:
             case TargetRelapsed():
                 name = self._name(event.target)
                 line = Line(f"failed after all {name}: {shown(event.reason)}", Tone.BAD)
+            case TargetResolved():
+                by = f"resolved by {shown(event.by)}"
+                line = Line(f"{event.outcome.value} {self._name(event.target)}: {by}")
             case TargetEvent():
                 return None
             case _:
@@ -205,26 +209,27 @@ class _Headlines:
         return Line(text, _TONES.get(event.outcome, Tone.PLAIN))
 
     def _of_run(self, event: Event) -> Line:
+        tone = Tone.PLAIN
         match event:
             case RunnerStarted():
-                return Line(self._beginning(event), Tone.HEAD)
+                text, tone = self._beginning(event), Tone.HEAD
             case RunResumed():
-                return Line(f"resumed by {shown(event.by)}", Tone.HEAD)
+                text = f"resumed by {shown(event.by)}"
             case WaveOpened() | WaveSoaking() | WaveFinished():
-                return Line(self._wave(event))
+                text = self._wave(event)
             case RunStopping():
                 running = len(self._campaign.tracks)
                 text = f"stopping: {shown(event.reason)}; nothing new starts, following {running}"
-                return Line(text, Tone.WARN)
+                tone = Tone.WARN
             case RunAborted():
-                return Line(f"aborted by {shown(event.by)}: following nothing any more", Tone.BAD)
+                text, tone = f"aborted by {shown(event.by)}: no longer following", Tone.BAD
             case RunFinished():
                 counts = ", ".join(count_words(self._campaign, self.tally))
-                return Line(
-                    f"run {event.outcome}, exit code {event.exit_code}: {counts}", Tone.HEAD
-                )
+                text = f"run {event.outcome}, exit code {event.exit_code}: {counts}"
+                tone = Tone.HEAD
             case _:
-                return Line(event.kind)
+                text = event.kind
+        return Line(text, tone)
 
     def _beginning(self, event: RunnerStarted) -> str:
         plan, tally = self._campaign.plan, self.tally

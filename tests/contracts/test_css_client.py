@@ -192,7 +192,6 @@ def test_bytes_of_a_restart(kind: str, path: str, body: object) -> None:
             assert headers.pop("User-Agent").startswith("orchestrator/")
             assert headers == {
                 "Host": f"127.0.0.1:{server.port}",
-                "Accept": "application/json",
                 "Content-Type": "application/json",
                 "Content-Length": str(len(sent)),
                 "X-Auth-Token": TOKEN,
@@ -994,6 +993,13 @@ def test_list_that_goes_in_circles() -> None:
     with pytest.raises(CloudError, match="1000 of 2000 clusters are missing"):
         list_of(fleet)
     assert len(fleet.queries) <= 9
+
+
+def test_list_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that goes on for ever is given up."""
+    monkeypatch.setattr("orchestrator.css.client.MOST_PAGES", 3)
+    with pytest.raises(CloudError, match="did not end after 3 pages of 10"):
+        list_of(Fleet(names(50), refuses_above=10))
 
 
 def look(status: int, body: object, headers: Mapping[str, str] | None = None) -> ClusterState:

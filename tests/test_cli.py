@@ -1,0 +1,289 @@
+"""The command line, run as its users run it: what it prints where, and how it ends."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
+from orchestrator.cli import commands
+from orchestrator.config import KEYS
+from orchestrator.errors import ExitCode
+from orchestrator.fleet import Format, write_fleet
+from orchestrator.simulator import invent_targets
+from tests.schema import report_schema
+
+ROOT = Path(__file__).parent.parent
+SCENARIO = '[restart]\nduration = "300ms"\nbusy_after = "20ms"\n'
+QUICK = [
+    "--poll-every", "100ms", "--stable-for", "100ms", "--soak", "100ms", "--confirm-within", "3s",
+]  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with a fleet of twelve and a scenario in it, and nothing else."""
+    targets = invent_targets(12, 3, 1)
+    (tmp_path / "fleet.csv").write_text(write_fleet(targets, Format.CSV))
+    (tmp_path / "scenario.toml").write_text(SCENARIO)
+    return tmp_path
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CONFIG_HOME": str(home / "xdg"),
+        **more,
+    }
+
+
+def orchestrator(
+    home: Path, *arguments: str, stdin: str | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        cwd=home, env=environment(home, **more), input=stdin or "", text=True,
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_help_is_quick_and_names_every_command(home: Path) -> None:
+    """`--help` loads none of the libraries that only a run needs, and lists every command."""
+    code = (
+        "import sys\nfrom orchestrator.cli import run\nrun(['--help'])\n"
+        "heavy = {'aiohttp', 'structlog', 'rich', 'sqlite3', 'asyncio', 'anyio', 'yaml'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=home, check=True
+    )
+    assert "LOADED []" in done.stdout
+    for name in ("restart", "report", "runs", "simulate"):
+        assert f"  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["restart", "report", "runs", "simulate"])
+def test_every_command_and_option_has_help(name: str) -> None:
+    """A command or an option without a word of help fails here."""
+    done = CliRunner().invoke(commands, [name, "--help"])
+    assert done.exit_code == 0
+    command = commands.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    assert command.help
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            assert getattr(parameter, "help", None), parameter.name
+
+
+def test_every_setting_is_an_option_of_restart() -> None:
+    """Whatever can be set in the file can be set on the command line."""
+    text = CliRunner().invoke(commands, ["restart", "--help"]).output
+    for key in KEYS.values():
+        option = "no-wait" if key.name == "follow.wait" else key.option
+        assert f"--{option} " in text, key.name
+
+
+def test_a_whole_run_by_command(home: Path) -> None:
+    """Plan and progress go to standard error, the report to its file; the journal knows the run."""
+    done = orchestrator(
+        home, "restart", "fleet.csv", "--simulate", "--scenario", "scenario.toml", "--yes", *QUICK
+    )
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert done.stdout == ""
+    assert "plan " in done.stderr
+    assert "12 clusters in 3 projects" in done.stderr
+    assert "canary (1, soak 100ms), then rest (11)" in done.stderr
+    found = re.search(r"run (\d{4}-\d\d-\d\d-\w{4}) completed: 12 restarted", done.stderr)
+    assert found
+    run_id = found.group(1)
+    report = json.loads((home / f"restart-{run_id}.json").read_text())
+    Draft202012Validator(report_schema()).validate(report)
+
+    again = orchestrator(home, "report")
+    assert json.loads(again.stdout) == report
+    assert json.loads(orchestrator(home, "report", run_id).stdout) == report
+    runs = json.loads(orchestrator(home, "runs", "-o", "json").stdout)
+    assert [run["run_id"] for run in runs] == [run_id]
+    assert runs[0]["state"] == "finished"
+    assert run_id in orchestrator(home, "runs").stdout
+
+    missing = orchestrator(home, "report", "2026-01-01-none")
+    assert missing.returncode == ExitCode.UNAVAILABLE
+    assert run_id in missing.stderr
+
+
+def test_the_journal_and_the_report_are_private(home: Path) -> None:
+    """Others on the machine can read neither journal nor report."""
+    orchestrator(
+        home, "restart", "fleet.csv", "--simulate", "--scenario", "scenario.toml", "--yes", *QUICK
+    )
+    journal = home / "state" / "orchestrator" / "journal.db"
+    assert journal.stat().st_mode & 0o777 == 0o600
+    assert journal.parent.stat().st_mode & 0o777 == 0o700
+    (report,) = home.glob("restart-*.json")
+    assert report.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_dry_run_sends_nothing(home: Path) -> None:
+    """`--dry-run` prints the targets in order with their waves, and makes no journal."""
+    done = orchestrator(home, "restart", "fleet.csv", "--dry-run")
+    assert done.returncode == ExitCode.OK
+    lines = done.stdout.splitlines()
+    assert len(lines) == 12
+    assert lines[0].startswith("canary\t")
+    plan = json.loads(orchestrator(home, "restart", "fleet.csv", "--dry-run", "-o", "json").stdout)
+    assert [target["wave"] for target in plan["targets"]] == ["canary"] + ["rest"] * 11
+    assert plan["limits"]["rate"] == ["20/600s"]
+    assert not (home / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --yes, or --expect 12"),
+        (["--expect", "11"], "--expect 11: the fleet has 12 clusters; nothing was sent"),
+        (["--yes", "--rate", "soon"], "--rate"),
+        (["--yes", "--max-concurrency", "0"], "--max-concurrency"),
+        (["--yes", "--trace", "x"], "give --simulate too"),
+        (["--yes", "--endpoint", "http://css.example.com"], "--endpoint"),
+        (["--yes", "--deadline", "04:00+08:00"], "deadline"),
+        (["--yes", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_wrong_use_says_what_to_do(home: Path, arguments: list[str], words: str) -> None:
+    """Mistakes end with exit code 2 and a sentence, before anything is sent."""
+    done = orchestrator(home, "restart", "fleet.csv", *arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (home / "state").exists()
+
+
+def test_all_mistakes_of_a_fleet_at_once(home: Path) -> None:
+    """Every bad line is named in one go, with file and line."""
+    (home / "bad.csv").write_text("project_id,cluster_id\np,c\n,x\np,\np,a/b\n")
+    done = orchestrator(home, "restart", "bad.csv", "--yes")
+    assert done.returncode == ExitCode.USAGE
+    for line in (3, 4, 5):
+        assert f"bad.csv, line {line}" in done.stderr
+
+
+def test_credentials_are_needed_but_for_loopback(home: Path) -> None:
+    """Without a token a real endpoint is refused in words, before anything is sent."""
+    done = orchestrator(
+        home, "restart", "fleet.csv", "--yes", "--endpoint", "https://css.example.com"
+    )
+    assert done.returncode == ExitCode.USAGE
+    assert "OS_TOKEN" in done.stderr
+
+
+def test_a_fleet_from_standard_input(home: Path) -> None:
+    """`-` reads the fleet from standard input, whose content tells its format."""
+    text = (home / "fleet.csv").read_text()
+    done = orchestrator(home, "restart", "-", "--dry-run", stdin=text)
+    assert done.returncode == ExitCode.OK
+    assert len(done.stdout.splitlines()) == 12
+
+
+def test_a_report_is_a_fleet(home: Path) -> None:
+    """What a run left over is taken from its report with `--only`."""
+    scenario = SCENARIO + '[[cluster]]\nmatch = "*-0003"\nfaults = {refused = 1.0}\n'
+    (home / "scenario.toml").write_text(scenario)
+    done = orchestrator(
+        home, "restart", "fleet.csv", "--simulate", "--scenario", "scenario.toml", "--yes",
+        "--report", "first.json", *QUICK,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.SOME_FAILED
+    again = orchestrator(
+        home, "restart", "first.json", "--only", "refused", "--simulate", "--expect", "1", *QUICK
+    )
+    assert again.returncode == ExitCode.OK, again.stderr
+    wrong = orchestrator(home, "restart", "first.json", "--only", "refsed", "--dry-run")
+    assert wrong.returncode == ExitCode.USAGE
+    assert "refsed" in wrong.stderr
+
+
+def test_a_log_as_json(home: Path) -> None:
+    """With `--log-format json` every line on standard error after the plan is a JSON object."""
+    done = orchestrator(
+        home, "restart", "fleet.csv", "--simulate", "--scenario", "scenario.toml", "--yes",
+        "--log-format", "json", "--log-level", "debug", *QUICK,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    names = {line["event"] for line in lines}
+    assert {"runner.started", "restart.requested", "target.ended", "run.finished"} <= names
+
+
+def test_the_simulator_prints_its_url_first(home: Path) -> None:
+    """`simulate` prints its URL, serves until it is told to stop, and a run can be sent there."""
+    command = [sys.executable, "-m", "orchestrator", "simulate", "--fleet", "fleet.csv",
+               "--scenario", "scenario.toml", "--trace", "trace.jsonl"]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=home, env=environment(home)
+    ) as simulator:
+        assert simulator.stdout is not None
+        url = simulator.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+        done = orchestrator(home, "restart", "fleet.csv", "--yes", "--endpoint", url, *QUICK)
+        simulator.terminate()
+        assert simulator.wait(10) == ExitCode.OK
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (home / "trace.jsonl").read_text().count('"executed"') == 12
+
+
+@pytest.mark.parametrize(("typed", "code"), [("12", ExitCode.OK), ("yes", ExitCode.USAGE)])
+def test_the_question_wants_the_number(home: Path, typed: str, code: ExitCode) -> None:
+    """On a terminal the number of clusters has to be typed; anything else sends nothing."""
+    ours, theirs = pty.openpty()
+    command = [
+        sys.executable, "-m", "orchestrator", "restart", "fleet.csv", "--simulate",
+        "--scenario", "scenario.toml", *QUICK,
+    ]  # fmt: skip
+    env = environment(home, TERM="xterm", COLUMNS="100", LINES="30")
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=home, env=env
+    ) as process:
+        os.close(theirs)
+        said = b""
+        began = time.monotonic()
+        while b"to go on: " not in said and time.monotonic() < began + 20:
+            said += os.read(ours, 4096)
+        os.write(ours, f"{typed}\n".encode())
+        while True:
+            try:
+                said += os.read(ours, 4096)
+            except OSError:
+                break
+        assert process.wait(30) == code
+    os.close(ours)
+    text = said.decode()
+    assert "Restart 12 simulated clusters in 3 projects? Type 12 to go on: " in text
+    assert ("12 restarted" in text) == (code is ExitCode.OK)
+
+
+def test_the_version_is_printed() -> None:
+    """`--version` prints name and version."""
+    done = CliRunner().invoke(commands, ["--version"])
+    assert re.fullmatch(r"orchestrator \d+\.\d+\.\d+\n", done.output)
+
+
+def test_the_readme_names_only_what_there_is() -> None:
+    """Every command and option that the README shows exists."""
+    text = (ROOT / "README.md").read_text()
+    shown = [line.strip() for line in text.splitlines() if line.strip().startswith("orchestrator ")]
+    assert len(shown) >= 5
+    for line in shown:
+        name = line.split()[1]
+        command = commands.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None, line
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", line)) <= known, line

@@ -13,7 +13,7 @@ Rules:
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import ImpossibleEventError
@@ -25,6 +25,7 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
+    LimitsChanged,
     Outcome,
     Phase,
     RestartAnswered,
@@ -49,7 +50,7 @@ from orchestrator.model import (
     WaveSoaking,
     request_id_of,
 )
-from orchestrator.plan import CANARY, FailureMode, Plan, Unhealthy
+from orchestrator.plan import CANARY, FailureMode, Plan, Unhealthy, changed_policy
 from orchestrator.span import format_span
 
 FRESH_FOR = 10.0
@@ -63,6 +64,12 @@ BLIND_LOOKS = 5
 
 MOST_TRIES = 4
 """How often a target is tried that is busy, or that no connection could be made for."""
+
+SLOW_LOOK = 1.0
+"""Seconds that a look may take and still count as one moment, however often looks are wanted."""
+
+TAKEN_OVER = "taken_over"
+"""The class of an answer lost with the host that waited for it."""
 
 LONGEST_WAIT = 60.0
 """Seconds; waits that double after each failure go no further."""
@@ -130,6 +137,12 @@ class Track:
     ready_since: float | None = None
     moved: bool = False
     """Whether any look since the call differed from the baseline."""
+    watched_until: float = math.inf
+    """Up to when it was looked at without a break, from its intent on."""
+    was_unwatched: bool = False
+    """Whether there was a break long enough for a restart to come and go unseen."""
+    begun: str | None = None
+    """What a look showed of the restart before the answer came."""
 
 
 @dataclass(slots=True)
@@ -147,6 +160,13 @@ class Watch:
     """Why its clusters cannot be seen, when there is no hope that they will."""
     followed: set[int] = field(default_factory=set)
     soaking: set[int] = field(default_factory=set)
+    is_wanted: bool = False
+    """Whether targets wait for a baseline."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anybody has a use for a look."""
+        return self.is_wanted or bool(self.followed) or bool(self.soaking)
 
 
 @dataclass(slots=True)
@@ -170,18 +190,21 @@ class _Tries:
 class Campaign:
     """The state of one run. `apply` is the only way to change what lasts."""
 
-    def __init__(self, run_id: str, plan: Plan, history: Iterable[Event] = ()) -> None:
+    def __init__(self, run_id: str, plan: Plan, history: Sequence[Event] = ()) -> None:
         self.run_id = run_id
         self.plan = plan
         self.policy = plan.policy
-        self.limits = Limits(plan.policy.limits)
+        for event in history:
+            # What was allowed at the time is of no interest any more; the last word counts for all.
+            if isinstance(event, LimitsChanged):
+                self.policy = changed_policy(self.policy, event)
+        self.limits = Limits(self.policy.limits)
         self.lanes = Lanes(self.limits)
-        self.allowed = plan.policy.max_failures.of(len(plan.targets))
+        self.allowed = self.policy.max_failures.of(len(plan.targets))
         self.failures = 0
         self.stopping: RunStopping | None = None
         self.aborted = False
-        self.asked_skips = 0
-        """How many targets were skipped because the operator asked for it."""
+        self._asked_skips: set[int] = set()
         self._phases = [Phase.WAITING] * len(plan.targets)
         self._outcomes: dict[int, Outcome] = {}
         self._unresolved: dict[int, Track] = {}
@@ -234,6 +257,11 @@ class Campaign:
     def outcomes(self) -> Mapping[int, Outcome]:
         """The outcome of each target that has one, by position."""
         return self._outcomes
+
+    @property
+    def asked_skips(self) -> int:
+        """How many targets were skipped because the operator asked for it."""
+        return len(self._asked_skips)
 
     @property
     def wave(self) -> int | None:
@@ -302,6 +330,8 @@ class Campaign:
                 self.aborted = True
             case RunResumed():
                 self._resume(event)
+            case LimitsChanged() if self._is_live:
+                raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
             case WaveOpened():
                 self._is_open = True
                 self._admit(event.wave)
@@ -309,7 +339,7 @@ class Campaign:
                 self._begin_soak(event)
             case WaveFinished():
                 self._end_soak(event)
-            case RunnerStarted() | RunFinished():
+            case RunnerStarted() | RunFinished() | LimitsChanged():
                 pass
             case _:
                 raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
@@ -375,11 +405,17 @@ class Campaign:
             labels=target.labels,
             granted_at=event.at,
         )
-        self._tracks[event.target] = Track(start=start, baseline=event.baseline)
+        track = Track(start=start, baseline=event.baseline, watched_until=event.at)
+        self._tracks[event.target] = track
         self._attempts[event.target] = event.attempt
         self._examined.pop(event.target, None)
         self._phases[event.target] = Phase.ISSUING
         self.limits.note(start, event.at)
+        # Looked at while the call is under way, too: if its answer is lost, only a watch without a
+        # break can prove that nothing was begun.
+        watch = self._watch_of(event.target)
+        watch.followed.add(event.target)
+        self._look_by(watch, event.at + self.policy.poll_every)
 
     def _answer(self, event: RestartAnswered) -> None:
         track = self._tracks[event.target]
@@ -489,7 +525,8 @@ class Campaign:
         self._outcomes[position] = event.outcome
         self._tries.pop(position, None)
         self._examined.pop(position, None)
-        self.asked_skips += event.asked
+        if event.asked:
+            self._asked_skips.add(position)
         self._left_in_wave[self._wave_of[position]] -= 1
         if event.outcome.is_failure:
             self._count_failure(position)
@@ -510,6 +547,7 @@ class Campaign:
 
     def _reopen(self, position: int) -> None:
         del self._outcomes[position]
+        self._asked_skips.discard(position)
         self._phases[position] = Phase.WAITING
         self._left_in_wave[self._wave_of[position]] += 1
 
@@ -589,7 +627,7 @@ class Campaign:
     ) -> None:
         """Take note of what a list call showed that was sent at `began_at`."""
         watch = self._watches[project_id]
-        watch.is_looking = False
+        watch.is_looking = watch.is_wanted = False
         watch.failed = 0
         watch.blind = None
         watch.not_before = -math.inf
@@ -600,7 +638,7 @@ class Campaign:
             if state is None:
                 self._to_examine.append(position)
             else:
-                self._judge(self._tracks[position], state, began_at)
+                self._judge(self._tracks[position], state, began_at, now)
         self._watch_soak(watch, began_at)
         self._look_again(watch, now)
 
@@ -608,7 +646,7 @@ class Campaign:
         """Take note of what a detail call showed that was sent at `began_at`."""
         track = self._tracks.get(position)
         if track is not None:
-            self._judge(track, state, began_at)
+            self._judge(track, state, began_at, now)
         else:
             self._examined[position] = (began_at, state)
             self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
@@ -686,7 +724,7 @@ class Campaign:
         """Return when this target should be looked at next: often until it began, then as told."""
         every = self.policy.poll_every
         match track.phase:
-            case Phase.ISSUING | Phase.ACCEPTED:
+            case Phase.ISSUING | Phase.ACCEPTED if track.answer is not None:
                 return now + min(every, max(every / 5, 0.05))
             case Phase.SETTLING if track.ready_since is not None:
                 return max(now, min(now + every, track.ready_since + self.policy.stable_for))
@@ -713,16 +751,21 @@ class Campaign:
         while self._agenda:
             at, project_id = self._agenda[0]
             watch = self._watches[project_id]
-            if at == watch.due_at and not watch.is_looking:
+            if at == watch.due_at and not watch.is_looking and watch.is_needed:
                 return
+            if at == watch.due_at:
+                watch.due_at = math.inf
             heapq.heappop(self._agenda)
 
     # -------------------------------------------------------------------------------- judgement
 
-    def _judge(self, track: Track, state: ClusterState, at: float) -> None:
-        """Say what a look sent at `at` means for a target that is under way."""
+    def _judge(self, track: Track, state: ClusterState, at: float, now: float) -> None:
+        """Say what a look means for a target that is under way: sent at `at`, come back `now`."""
         position = track.start.target
-        if position in self._findings or track.answer is None or at < track.start.granted_at:
+        if position in self._findings or at < track.start.granted_at:
+            return
+        self._note_watch(track, state, at, now)
+        if track.answer is None:
             return
         if track.phase in {Phase.ISSUING, Phase.ACCEPTED}:
             finding = self._judge_beginning(track, state, at)
@@ -731,14 +774,23 @@ class Campaign:
         if finding is not None:
             self._findings[position] = finding
 
-    def _judge_beginning(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
-        position = track.start.target
-        if state.shows_begun(track.baseline):
-            return RestartBegan(at=at, target=position, seen=state.describe())
+    def _note_watch(self, track: Track, state: ClusterState, at: float, now: float) -> None:
+        """Keep account of what was seen since the intent, and of whether anything can be missed."""
+        blink = 2 * self.policy.poll_every
+        if at - track.watched_until > blink or now - at > max(blink, SLOW_LOOK):
+            track.was_unwatched = True
+        track.watched_until = now
         if not state.is_exactly(track.baseline):
             track.moved = True
-            if state.shows_failure(track.baseline):
-                return self._failed(track, state, "the cluster went down")
+        if track.began_at is None and state.shows_begun(track.baseline):
+            track.begun = state.describe()
+
+    def _judge_beginning(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
+        position = track.start.target
+        if track.begun is not None:
+            return RestartBegan(at=at, target=position, seen=track.begun)
+        if not state.is_exactly(track.baseline) and state.shows_failure(track.baseline):
+            return self._failed(track, state, "the cluster went down")
         if at < track.followed_from + self.policy.confirm_within:
             return None
         return self._judge_unbegun(track, at)
@@ -750,7 +802,13 @@ class Campaign:
             return self._unknown(track, f"accepted, but not seen to begin within {within}")
         if track.moved:
             return self._unknown(track, "no answer, and the cluster changed without a restart seen")
+        if track.was_unwatched:
+            return self._unknown(track, "no answer, and it was not watched all the time since")
         position = track.start.target
+        error = track.answer.error if track.answer is not None else None
+        if error is not None and error.error_class == TAKEN_OVER:
+            # Another host may have asked, or may still ask: nobody here can prove that it did not.
+            return self._unknown(track, "asked by a host that was lost, and not seen to begin")
         if self._tries_of(position).lost >= self.policy.max_reissues:
             return self._unknown(track, f"no answer, and not seen to begin within {within}")
         return RestartDisproved(at=at, target=position, attempt=track.start.attempt)
@@ -956,15 +1014,28 @@ class Campaign:
     ) -> Record:
         return Record(
             TargetEnded(
-                at=now, target=position, outcome=outcome, reason=reason, error=error, asked=asked
+                at=now,
+                target=position,
+                outcome=outcome,
+                reason=reason,
+                error=error,
+                slot_until=self._held_until(position, now),
+                asked=asked,
             )
         )
+
+    def _held_until(self, position: int, now: float) -> float | None:
+        """Return until when an earlier unknown of the target keeps its slot, if it still does."""
+        earlier = self._unresolved.get(position)
+        ended_at = earlier.start.ended_at if earlier is not None else None
+        return ended_at if ended_at is not None and ended_at > now else None
 
     def _look(self, now: float) -> Look | LookAt | None:
         if self._to_examine:
             return LookAt(self._to_examine.popleft())
         while self.lanes.wanted:
             watch = self._watches[self.lanes.wanted.pop()]
+            watch.is_wanted = True
             if not watch.is_looking:
                 self._look_by(watch, now)
         self._forget_stale_looks()

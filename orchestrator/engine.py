@@ -13,19 +13,29 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.campaign import Campaign, Look, LookAt, Record, Restart
-from orchestrator.errors import CloudError, ExitCode, GoneError, JournalError
+from orchestrator.campaign import TAKEN_OVER, Campaign, Look, LookAt, Record, Restart
+from orchestrator.errors import (
+    CloudError,
+    ExitCode,
+    GoneError,
+    JournalError,
+    LeaseError,
+    UnavailableError,
+)
 from orchestrator.limits import Start
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     ClusterState,
     ErrorInfo,
     Event,
+    Outcome,
     RestartAnswered,
     RestartRequested,
     RestartWithdrawn,
@@ -34,6 +44,7 @@ from orchestrator.model import (
     RunnerStarted,
     RunStopping,
     Target,
+    TargetEnded,
     Verdict,
 )
 from orchestrator.report import exit_code_for
@@ -91,6 +102,22 @@ class Journal(Protocol):
 
         Raises:
             JournalError: nothing of it is in the journal.
+            LeaseError: the run belongs to another runner now; nothing of it is in the journal.
+        """
+
+    async def beat(self) -> None:
+        """Keep the run ours while nothing is written.
+
+        Raises:
+            JournalError: it cannot be said.
+            LeaseError: it is not ours any more.
+        """
+
+    async def testify(self, events: Sequence[Event]) -> None:
+        """Record evidence, whoever the run belongs to.
+
+        Raises:
+            JournalError: nothing of it is in the journal.
         """
 
 
@@ -123,7 +150,7 @@ class Ending:
 
     outcome: str
     exit_code: ExitCode
-    journal_error: JournalError | None
+    journal_error: UnavailableError | None
 
 
 # What workers and signals put into the inbox: called with the moment of the turn, it tells the
@@ -151,13 +178,13 @@ class _Turn:
         self.campaign.take_note_of(starts, now)
         for fact in self.facts:
             for event in fact(now):
-                self._apply(event)
+                self.apply(event)
         for command in self.campaign.due(now):
             match command:
                 case Record(event=event):
-                    self._apply(event)
+                    self.apply(event)
                 case Restart(event=event):
-                    self._apply(event)
+                    self.apply(event)
                     self.restarts.append(event)
                 case Look() | LookAt():
                     self.looks.append(command)
@@ -167,12 +194,13 @@ class _Turn:
         """Take back the intents of this turn: they are not durable, so nothing was sent."""
         now = self.now()
         for event in self.restarts:
-            self._apply(
+            self.apply(
                 RestartWithdrawn(at=now, target=event.target, attempt=event.attempt, reason=reason)
             )
         self.restarts.clear()
 
-    def _apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
+        """Have it happen, and take it down."""
         self.campaign.apply(event)
         self.events.append(event)
 
@@ -191,6 +219,9 @@ class Engine:
         watchers: Sequence[Watcher] = (),
         beat: float = math.inf,
         share_every: float = math.inf,
+        renew_every: float = math.inf,
+        skips: Mapping[int, str] = MappingProxyType({}),
+        is_inherited: bool = False,
     ) -> None:
         """Put the parts together.
 
@@ -203,6 +234,9 @@ class Engine:
             watchers: who is told.
             beat: the longest time in seconds between two looks of the watchers at the campaign.
             share_every: how often in seconds to see what other runs did while targets wait.
+            renew_every: how often in seconds to say that the run is still ours.
+            skips: targets that are skipped from the start, by position, with the reason.
+            is_inherited: the run was taken over from another host, which may still be asking.
         """
         self._campaign = campaign
         self._cloud = cloud
@@ -212,11 +246,15 @@ class Engine:
         self._watchers = list(watchers)
         self._beat = beat
         self._share_every = share_every
+        self._renew_every = renew_every
+        self._renew_at = clock.now() + renew_every
+        self._skips = skips
+        self._is_inherited = is_inherited
         self._inbox: list[_Fact] = []
         self._news = anyio.Event()
         self._orders: deque[RestartRequested] = deque()
         self._idle: list[anyio.Event] = []
-        self._journal_error: JournalError | None = None
+        self._journal_error: UnavailableError | None = None
         self._unwritten: list[Event] = []
         self._aborted_at = math.inf
 
@@ -250,27 +288,60 @@ class Engine:
         turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
         try:
             await self._journal.write(turn.decide)
-        except JournalError as error:
+            await self._keep_lease()
+        except (JournalError, LeaseError) as error:
+            # Not at once again: a journal that fails is tried with every turn anyway.
+            self._renew_at = self._clock.now() + self._renew_every
             self._go_on_without_journal(turn, error)
+            await self._testify()
         else:
             self._unwritten = []
         for event in turn.events:
             self._tell(event)
         return turn
 
-    def _go_on_without_journal(self, turn: _Turn, error: JournalError) -> None:
-        """Start nothing more, follow what runs, and keep what could not be written."""
+    async def _keep_lease(self) -> None:
+        now = self._clock.now()
+        if now >= self._renew_at:
+            await self._journal.beat()
+            self._renew_at = now + self._renew_every
+
+    def _go_on_without_journal(self, turn: _Turn, error: UnavailableError) -> None:
+        """Start nothing more and keep what could not be written; what runs is followed.
+
+        With the lease gone, another runner follows it: only answers on their way are waited for.
+        """
         if self._journal_error is None:
             self._journal_error = error
             self._notice("journal.lost", error=str(error))
         if self._campaign.stopping is None:
-            stop = RunStopping(at=self._clock.now(), reason=f"journal: {error}", by="orchestrator")
-            self._campaign.apply(stop)
-            turn.events.append(stop)
+            what = "lease lost" if isinstance(error, LeaseError) else "journal"
+            stop = RunStopping(at=self._clock.now(), reason=f"{what}: {error}", by="orchestrator")
+            turn.apply(stop)
         if not turn.is_decided:
             turn.decide(())
         turn.withdraw("the intent could not be written down")
+        if isinstance(error, LeaseError) and not self._campaign.aborted:
+            turn.apply(RunAborted(at=self._clock.now(), by="orchestrator"))
         self._unwritten = [*self._unwritten, *turn.events]
+
+    async def _testify(self) -> None:
+        """Bear witness to answers that came when the run was no longer ours to write."""
+        if not isinstance(self._journal_error, LeaseError):
+            return
+        late = [
+            AnswerArrivedLate(
+                at=event.at, target=event.target, attempt=event.attempt, answer=event.answer
+            )
+            for event in self._unwritten
+            if isinstance(event, RestartAnswered) and event.answer.verdict is not Verdict.LOST
+        ]
+        self._unwritten = []
+        if late:
+            try:
+                await self._journal.testify(late)
+            except JournalError as error:
+                self._notice("journal.lost", error=str(error))
 
     async def _wait(self) -> None:
         """Wait for news, or until the campaign has something to do by time alone."""
@@ -278,10 +349,10 @@ class Engine:
             now = self._clock.now()
             self._show(now)
             wake_at = min(self._campaign.wake_at(now), self._shared_news_at(now), self._aborted_at)
-            if wake_at <= now:
+            if wake_at <= now or self._renew_at <= now:
                 return
             self._news = anyio.Event()
-            with anyio.move_on_after(min(wake_at - now, self._beat)):
+            with anyio.move_on_after(min(min(wake_at, self._renew_at) - now, self._beat)):
                 await self._news.wait()
 
     def _shared_news_at(self, now: float) -> float:
@@ -306,6 +377,11 @@ class Engine:
             version=self._runner.version,
         )
         message = "the runner ended before an answer was recorded"
+        error_class = TAKEN_OVER if self._is_inherited else "lost"
+        skipped = [
+            TargetEnded(at=now, target=position, outcome=Outcome.SKIPPED, reason=reason, asked=True)
+            for position, reason in self._skips.items()
+        ]
         lost = [
             RestartAnswered(
                 at=now,
@@ -315,12 +391,12 @@ class Engine:
                     verdict=Verdict.LOST,
                     sent_at=track.start.granted_at,
                     answered_at=now,
-                    error=ErrorInfo(error_class="lost", message=message),
+                    error=ErrorInfo(error_class=error_class, message=message),
                 ),
             )
             for track in self._campaign.unanswered()
         ]
-        return [started, *lost]
+        return [started, *skipped, *lost]
 
     def _abort(self, now: float, by: str) -> Sequence[Event]:
         self._aborted_at = now + LAST_WORDS
@@ -365,8 +441,8 @@ class Engine:
             await bell.wait()
 
     async def _call(self, event: RestartRequested) -> None:
-        if self._clock.now() > event.at + STALE_INTENT:
-            withdrawn = "it could not be sent in time"
+        withdrawn = self._why_not(event)
+        if withdrawn is not None:
             self._put(
                 lambda now: [
                     RestartWithdrawn(
@@ -382,6 +458,13 @@ class Engine:
                 RestartAnswered(at=now, target=event.target, attempt=event.attempt, answer=answer)
             ]
         )
+
+    def _why_not(self, event: RestartRequested) -> str | None:
+        """Ask once more, right before the call, whether it may be made; return why not."""
+        if self._clock.now() > event.at + STALE_INTENT:
+            return "it could not be sent in time"
+        stopping = self._campaign.stopping
+        return None if stopping is None else f"stopped before it was sent: {stopping.reason}"
 
     async def _look(self, look: Look) -> None:
         began_at = self._clock.now()

@@ -83,7 +83,7 @@ class Lanes:
         self._later: list[tuple[float, int, Target]] = []
         self._count = 0
         self._ticket = 0
-        self._sought: set[Door] = set()
+        self._sought: list[tuple[int, int, Door]] = []
         self.wanted: set[str] = set()
 
     def __len__(self) -> int:
@@ -110,7 +110,6 @@ class Lanes:
         for barrier in barriers:
             if isinstance(barrier, Door) and barrier.has_room(now):
                 barrier.sought_at = None
-                self._sought.discard(barrier)
             if barrier in self._stops:
                 self._ask_again(barrier, barrier.frees_at(now), now)
 
@@ -175,12 +174,13 @@ class Lanes:
 
     def _yields_until(self, position: int, now: float) -> float:
         """Return until when a target leaves earlier ones the moment that a look takes."""
-        until = now
-        for door in self._sought:
-            stop = self._stops.get(door)
-            if stop and stop.lanes[0][0] < position and door.sought_at is not None:
-                until = max(until, door.sought_at + PATIENCE)
-        return until
+        while self._sought:
+            first, _, door = self._sought[0]
+            until = -math.inf if door.sought_at is None else door.sought_at + PATIENCE
+            if until > now:
+                return until if first < position else now
+            heapq.heappop(self._sought)
+        return now
 
     def _join(self, position: int, target: Target) -> None:
         key = (target.project_id, *self._limits.values(target))
@@ -217,7 +217,8 @@ class Lanes:
             self.wanted.add(barrier.project_id)
             if barrier.sought_at is None:
                 barrier.sought_at = now
-                self._sought.add(barrier)
+                self._ticket += 1
+                heapq.heappush(self._sought, (stop.lanes[0][0], self._ticket, barrier))
         if at < stop.asked_at:
             stop.asked_at = at
             self._ticket += 1

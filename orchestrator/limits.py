@@ -106,6 +106,15 @@ class Rate:
 Limit = Concurrency | Rate
 
 
+def parse_limit(text: str) -> Limit:
+    """Read a limit as it is printed: a rate has a slash.
+
+    Raises:
+        ValueError: with words for the operator.
+    """
+    return Rate.parse(text) if "/" in text else Concurrency.parse(text)
+
+
 def _split(text: str) -> tuple[str, str]:
     scope, equals, rest = text.strip().partition("=")
     return (scope.strip(), rest.strip()) if equals else (FLEET, scope)

@@ -309,6 +309,20 @@ class RunResumed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsChanged(Event):
+    """An operator gave the run other limits; printed as the plan prints them: `20/600s`.
+
+    `is_looser` says that something is allowed now that was not before.
+    """
+
+    kind: ClassVar[str] = "limits.changed"
+    limits: tuple[str, ...]
+    max_failures: str
+    by: str
+    is_looser: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStopping(Event):
     """Nothing new starts from here on; what runs is followed to its end."""
 
@@ -471,7 +485,7 @@ class TargetResolved(TargetEvent):
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
-        RunnerStarted, RunResumed, RunStopping, RunAborted, RunFinished,
+        RunnerStarted, RunResumed, LimitsChanged, RunStopping, RunAborted, RunFinished,
         WaveOpened, WaveSoaking, WaveFinished,
         RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,
         RestartDisproved, RestartBegan, RestartSettling, RestartUnsettled,

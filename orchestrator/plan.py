@@ -5,12 +5,12 @@ Percentages are integers of the targets selected at plan time, rounded down, nev
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.errors import PlanError
-from orchestrator.limits import Concurrency, Limit, Rate
-from orchestrator.model import Target
+from orchestrator.limits import Concurrency, Limit, Rate, parse_limit
+from orchestrator.model import LimitsChanged, Target
 
 _ALL_PERCENT = 100
 
@@ -111,6 +111,29 @@ class Plan:
     waves: tuple[Wave, ...]
     policy: Policy
     source: tuple[str, ...] = ()
+
+
+def changed_policy(policy: Policy, event: LimitsChanged) -> Policy:
+    """Return the policy as an operator changed it in the middle of a run."""
+    return replace(
+        policy,
+        limits=tuple(parse_limit(text) for text in event.limits),
+        max_failures=Portion.parse(event.max_failures),
+    )
+
+
+def is_looser(new: Policy, old: Policy, targets: int) -> bool:
+    """Whether `new` allows anything that `old` did not, for a fleet of so many targets."""
+    if new.max_failures.of(targets) > old.max_failures.of(targets):
+        return True
+    return not all(any(_keeps(limit, kept) for limit in new.limits) for kept in old.limits)
+
+
+def _keeps(limit: Limit, kept: Limit) -> bool:
+    """Whether whoever is within `limit` is within `kept`, too."""
+    if isinstance(limit, Rate) and isinstance(kept, Rate):
+        return limit.scope == kept.scope and limit.most <= kept.most and limit.per >= kept.per
+    return type(limit) is type(kept) and limit.scope == kept.scope and limit.most <= kept.most
 
 
 CANARY = "canary"

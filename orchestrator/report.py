@@ -8,7 +8,8 @@ Rules:
 - Moments are printed as wall clock time, UTC: the event's steady moment and the offset of the
   process that recorded it. Spans are taken on the steady axis, where no clock ever steps.
 - What was observed is counted as the limits count it: a place is held from its grant until the end
-  that was seen, and a start that certainly never began was no start.
+  that was seen, and a start that certainly never began was no start. A rate that was changed on the
+  way shows what it came to while it applied.
 - It is written one target at a time, and replaces an older report only when it is whole.
 """
 
@@ -18,18 +19,20 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.limits import Concurrency, Gate, Rate, change_of, scope_value
 from orchestrator.model import (
+    AnswerArrivedLate,
     ErrorInfo,
     Event,
+    LimitsChanged,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -47,9 +50,10 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
     TargetRelapsed,
+    TargetResolved,
     Verdict,
 )
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, changed_policy
 
 REPORT_VERSION = 1
 """Goes up when a member changes its meaning or goes away; new members leave it."""
@@ -107,6 +111,8 @@ class _Call:
     """One restart call; `granted` is steady, what ends in `_at` is wall clock."""
 
     attempt: int
+    period: int
+    """How often the limits had been changed before it."""
     request_id: str | None
     granted: float
     granted_at: float
@@ -128,6 +134,8 @@ class _Track:
     outcome: Outcome | None = None
     reason: str | None = None
     error: ErrorInfo | None = None
+    was_asked: bool = False
+    """It was skipped because the operator asked for it."""
     began: float | None = None
     began_at: float | None = None
     ready: float | None = None
@@ -143,6 +151,7 @@ class _Track:
         """A new attempt: what the attempts before showed is in their calls."""
         self.began = self.began_at = self.ready = self.ended = self.finished_at = None
         self.reason = self.error = None
+        self.was_asked = False
 
     @property
     def downtime(self) -> float | None:
@@ -165,6 +174,13 @@ class ReportFold:
         self._started: tuple[float, float] | None = None
         self._finished: tuple[float, float] | None = None
         self._end: RunFinished | None = None
+        self._is_resolved = False
+        """Whether a person said what became of a target after the run had finished."""
+        self._period = 0
+        self._policy = plan.policy
+        self._rates: dict[Rate, set[int]] = {}
+        """By rate that ever applied, in which periods between changes of the limits it did."""
+        self._note_rates()
         self._stopping: RunStopping | None = None
         self._aborted: RunAborted | None = None
         # Never asked for room: it only counts, by the same rule as the limits do.
@@ -194,7 +210,13 @@ class ReportFold:
         return INTERRUPTED if self._end is None else None
 
     def exit_code(self) -> int:
-        """Return what the run told the shell, or would have, had it been there to tell."""
+        """Return what the run told the shell, or would have, knowing all that is known now."""
+        if self._end is not None and self._is_resolved:
+            return exit_code_for(
+                self.counts(),
+                asked_skips=sum(track is not None and track.was_asked for track in self._tracks),
+                aborted=self.outcome() == "aborted",
+            )
         if self._end is not None:
             return self._end.exit_code
         return ExitCode.STOPPED if self._aborted is None else ExitCode.ABORTED
@@ -221,15 +243,25 @@ class ReportFold:
             case RunResumed():
                 self._end = self._finished = self._stopping = self._aborted = None
                 self._reopen(frozenset(event.again))
+            case LimitsChanged():
+                self._policy = changed_policy(self._policy, event)
+                self._period += 1
+                self._note_rates()
             case RunStopping():
                 self._stopping = self._stopping or event
             case RunAborted():
                 self._aborted = self._aborted or event
             case RunFinished():
                 self._end = event
+                self._is_resolved = False
                 self._finished = (event.at, self._wall(event.at))
             case _:
                 pass  # Waves are in the plan; the report shows them there.
+
+    def _note_rates(self) -> None:
+        for limit in self._policy.limits:
+            if isinstance(limit, Rate):
+                self._rates.setdefault(limit, set()).add(self._period)
 
     def _reopen(self, again: frozenset[Outcome]) -> None:
         for track in self._tracks:
@@ -247,7 +279,7 @@ class ReportFold:
             case RestartWithdrawn():
                 withdrawn = track.call_of(event.attempt)
                 track.calls = tuple(call for call in track.calls if call is not withdrawn)
-            case RestartAnswered():
+            case RestartAnswered() | AnswerArrivedLate():
                 self._answer(track, event)
             case RestartBegan():
                 track.began, track.began_at = event.at, self._wall(event.at)
@@ -255,29 +287,63 @@ class ReportFold:
                 track.ready = event.at
             case RestartUnsettled():
                 track.ready = None
+            case TargetEnded() | TargetRelapsed() | TargetResolved():
+                self._conclude(track, event)
+            case _:
+                pass  # A disproved call ends its slot, and nothing else.
+
+    def _conclude(
+        self, track: _Track, event: TargetEnded | TargetRelapsed | TargetResolved
+    ) -> None:
+        match event:
             case TargetEnded():
                 self._judge(track, event.outcome, event.reason, event.error)
+                track.was_asked = event.asked
                 track.ended, track.finished_at = event.at, self._wall(event.at)
             case TargetRelapsed():
                 self._judge(track, Outcome.FAILED, event.reason, event.error)
             case _:
-                pass  # A disproved call ends its slot, and nothing else.
+                self._resolve(track, event)
+
+    def _resolve(self, track: _Track, event: TargetResolved) -> None:
+        """Believe a person. When the cluster was ready is not known, only when they said so."""
+        self._is_resolved = True
+        error = track.error if event.outcome in _FAILURES else None
+        began_at = track.began_at
+        if track.outcome is not None:
+            self._counts[track.outcome] -= 1
+        track.forget_progress()
+        if event.outcome is Outcome.NOT_STARTED:
+            track.outcome = None
+        else:
+            self._counts[event.outcome] += 1
+            track.outcome, track.error, track.began_at = event.outcome, error, began_at
+            track.finished_at = self._wall(event.at)
+        said = f": {event.reason}" if event.reason else ""
+        track.reason = f"resolved by {event.by}{said}"
 
     def _request(self, track: _Track, event: RestartRequested) -> None:
         track.forget_progress()
         track.attempt = event.attempt
-        wall = self._wall(event.at)
-        call = _Call(event.attempt, event.request_id, event.at, wall, wall)
-        track.calls = (*track.calls, call)
+        self._add_call(track, event, event.request_id)
 
-    def _answer(self, track: _Track, event: RestartAnswered) -> None:
+    def _add_call(
+        self,
+        track: _Track,
+        event: RestartRequested | RestartAnswered | AnswerArrivedLate,
+        request_id: str | None,
+    ) -> _Call:
+        wall = self._wall(event.at)
+        call = _Call(event.attempt, self._period, request_id, event.at, wall, wall)
+        track.calls = (*track.calls, call)
+        return call
+
+    def _answer(self, track: _Track, event: RestartAnswered | AnswerArrivedLate) -> None:
         answer = event.answer
         call = track.call_of(event.attempt)
         if call is None:
             # An answer is evidence, whatever became of its intent.
-            wall = self._wall(event.at)
-            call = _Call(event.attempt, answer.request_id, event.at, wall, wall)
-            track.calls = (*track.calls, call)
+            call = self._add_call(track, event, answer.request_id)
         call.job_ids = tuple(dict.fromkeys((*call.job_ids, *answer.job_ids)))
         self._job_ids.update(dict.fromkeys(answer.job_ids))
         is_lost = answer.verdict is Verdict.LOST
@@ -337,7 +403,7 @@ class ReportFold:
         yield "started_at", _moment(self._started and self._started[1])
         yield "finished_at", _moment(self._finished and self._finished[1])
         yield "duration_s", self._duration()
-        yield "plan", plan_member(self.plan)
+        yield "plan", plan_member(replace(self.plan, policy=self._policy))
         counts = self.counts()
         by_name = {outcome.value: counts[outcome] for outcome in Outcome}
         yield "counts", {"targets": len(self.plan.targets), **by_name}
@@ -353,17 +419,17 @@ class ReportFold:
 
     def _observed(self) -> dict[str, object]:
         starts = sorted(
-            (call.granted, position)
+            _Moment(call.granted, call.period, position)
             for position, track in enumerate(self._tracks)
             if track is not None
             for call in track.calls
             if not call.returned
         )
-        rates = [limit for limit in self.plan.policy.limits if isinstance(limit, Rate)]
         return {
             "max_in_progress": self._most_in_progress,
             "max_started_in_window": {
-                str(rate): _most_started(rate, starts, self.plan.targets) for rate in rates
+                str(rate): _most_started(rate, applied, starts, self.plan.targets)
+                for rate, applied in self._rates.items()
             },
         }
 
@@ -396,22 +462,37 @@ def _is_about_another(track: _Track, event: TargetEvent) -> bool:
             return False
 
 
+class _Moment(NamedTuple):
+    """A start as rates see it, on the steady axis."""
+
+    at: float
+    period: int
+    target: int
+
+
 def _most_started(
-    rate: Rate, starts: Iterable[tuple[float, int]], targets: tuple[Target, ...]
+    rate: Rate,
+    applied: Container[int],
+    starts: Iterable[_Moment],
+    targets: tuple[Target, ...],
 ) -> int:
-    """Return the most of `starts`, in order of time, in any interval, both its ends included."""
-    granted: dict[str, list[float]] = {}
-    for at, position in starts:
-        granted.setdefault(scope_value(targets[position], rate.scope), []).append(at)
-    return max((_most_within(rate.per, moments) for moments in granted.values()), default=0)
+    """Return the most of `starts`, in order of time, in any interval, both its ends included.
+
+    An interval counts if the rate `applied` when the last of them was granted.
+    """
+    scoped: dict[str, list[_Moment]] = {}
+    for start in starts:
+        scoped.setdefault(scope_value(targets[start.target], rate.scope), []).append(start)
+    return max((_most_within(rate.per, chosen, applied) for chosen in scoped.values()), default=0)
 
 
-def _most_within(span: float, moments: list[float]) -> int:
+def _most_within(span: float, starts: Sequence[_Moment], applied: Container[int]) -> int:
     most = first = 0
-    for last, moment in enumerate(moments):
-        while moment - moments[first] > span:
+    for last, start in enumerate(starts):
+        while start.at - starts[first].at > span:
             first += 1
-        most = max(most, last - first + 1)
+        if start.period in applied:
+            most = max(most, last - first + 1)
     return most
 
 

@@ -4,7 +4,6 @@ This is the one place that knows both sides of the engine's protocols.
 """
 
 import asyncio
-import getpass
 import math
 import os
 import signal
@@ -19,11 +18,11 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TextIO
+from types import MappingProxyType
 
 from orchestrator.campaign import Campaign
 from orchestrator.config import Settings, load_settings, user_config_file
@@ -33,23 +32,32 @@ from orchestrator.css import (
     NoCredentials,
     credentials_from_environment,
 )
-from orchestrator.engine import Clock, Cloud, Ending, Engine, Runner, Watcher
-from orchestrator.errors import ExitCode, JournalError, UsageError
+from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
+from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
-from orchestrator.journal import RunRecord, RunSummary, Store, open_store
-from orchestrator.limits import Rate
-from orchestrator.model import Event, Outcome, Target
-from orchestrator.plan import Plan
+from orchestrator.history import REAL, events_of, facts_of, newest_unfinished, open_journal
+from orchestrator.journal import LEASE_TTL, RunRecord, Store
+from orchestrator.limits import Rate, Start
+from orchestrator.model import (
+    Event,
+    LimitsChanged,
+    Outcome,
+    RunAborted,
+    RunFinished,
+    RunResumed,
+    RunStopping,
+    Target,
+)
+from orchestrator.plan import Plan, Policy, changed_policy, is_looser
 from orchestrator.preflight import prepare
-from orchestrator.report import ReportFold, RunFacts, default_report_name, write_report
+from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.server import serve
+from orchestrator.span import format_span
+from orchestrator.whoami import whoami
 
 Watch = Callable[[Campaign, Clock], AbstractContextManager[Sequence[Watcher]]]
 """Opens those who are told of a run, once there is one to tell of."""
-
-REAL = ""
-"""The world of real clusters in the journal: all their runs share one ledger."""
 
 TOOL_VERSION = version("fleet-restart-orchestrator")
 
@@ -70,6 +78,8 @@ class Simulation:
     """
 
     scenario: Scenario = field(default_factory=Scenario)
+    source: Path | None = None
+    """Where the scenario was read from, for `resume`."""
     seed: int = 0
     trace: Path | None = None
 
@@ -81,7 +91,8 @@ class Simulation:
             ConfigError: mistakes in the scenario.
         """
         loaded = Scenario() if scenario is None else load_scenario(scenario)
-        return cls(scenario=loaded, seed=seed, trace=trace)
+        source = None if scenario is None else scenario.absolute()
+        return cls(scenario=loaded, source=source, seed=seed, trace=trace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,7 @@ async def restart_fleet(
     simulation: Simulation | None = None,
     watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
+    new: bool = False,
 ) -> Result:
     """Restart a fleet within the limits of the settings, follow every cluster, write the report.
 
@@ -114,9 +126,11 @@ async def restart_fleet(
         simulation: restart the clusters of a simulator instead.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
+        new: begin a run even if one of the same plan is not finished.
 
     Raises:
-        UsageError: the fleet or the settings do not make a plan; nothing was sent.
+        UsageError: the fleet or the settings do not make a plan, or a run of the same plan is not
+            finished; nothing was sent.
         JournalError: the journal cannot be opened or written; nothing was sent.
     """
     if not isinstance(fleet, Fleet):
@@ -130,7 +144,9 @@ async def restart_fleet(
             user_config=user_config_file(),
         )
     plan = prepare(fleet, settings)
-    return await run_plan(plan, settings, simulation=simulation, watch=watch, environ=environ)
+    return await run_plan(
+        plan, settings, simulation=simulation, watch=watch, environ=environ, new=new
+    )
 
 
 async def run_plan(
@@ -140,47 +156,121 @@ async def run_plan(
     simulation: Simulation | None = None,
     watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
-    stdout: TextIO | None = None,
+    new: bool = False,
+    since: float | None = None,
 ) -> Result:
-    """Run a plan from its beginning; see `restart_fleet`."""
+    """Run a plan from its beginning; see `restart_fleet`.
+
+    Args:
+        plan: what to do.
+        settings: where the service and the journal are.
+        simulation: restart the clusters of a simulator instead.
+        watch: opens those who are told of every event.
+        environ: where credentials are looked for; the process's environment if not given.
+        new: begin a run even if one of the same plan is not finished.
+        since: skip what the journal knows as restarted after this moment of the wall clock.
+
+    Raises:
+        UsageError: a run of the same plan is not finished; nothing was sent.
+        JournalError: the journal cannot be opened or written; nothing was sent.
+    """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(_path_of(settings)))
+        store = await stack.enter_async_context(open_journal(settings, create=True))
         cloud = await stack.enter_async_context(
-            _open_cloud(
-                plan, settings, simulation, os.environ if environ is None else environ, store.clock
-            )
+            _open_cloud(plan, settings, simulation, environ, store.clock)
         )
         run_id = await store.new_run_id()
         record = RunRecord(
             run_id=run_id,
             plan=plan,
-            operator=settings.operator or _whoami(),
+            operator=settings.operator or whoami(),
             change=settings.change,
             created_at=store.clock.now(),
             world=REAL if simulation is None else run_id,
             tool_version=TOOL_VERSION,
-            settings={},
+            settings=_kept(settings, simulation),
         )
-        await store.create_run(record)
+        await store.create_run(record, alone=not new)
+        skips = await _restarted_since(store, record, since)
+        return await _carry_out(store, record, cloud, settings, watch=watch, skips=skips)
+
+
+async def resume_run(
+    run_id: str | None,
+    settings_with: Callable[[Mapping[str, object]], Settings],
+    *,
+    again: frozenset[Outcome] = frozenset(),
+    loosen: bool = False,
+    watch: Callable[[Settings], Watch] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Result:
+    """Go on with a run that was stopped, or whose runner died.
+
+    Args:
+        run_id: the run; None means the only one that is not finished.
+        settings_with: loads settings on top of those that the run was started with.
+        again: outcomes that are taken up once more, besides what was never started.
+        loosen: whether limits may be wider than they were.
+        watch: opens those who are told of every event.
+        environ: where credentials are looked for; the process's environment if not given.
+
+    Raises:
+        UsageError: there is nothing to go on with, or a limit would be wider without `loosen`.
+        LeaseError: another runner works on the run.
+        JournalError: there is no such run, or the journal cannot be written.
+    """
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_journal(settings_with({})))
+        record = await store.load_run(run_id or await newest_unfinished(store))
+        settings = settings_with(_options_of(record))
+        simulation = _simulation_of(record)
+        cloud = await stack.enter_async_context(
+            _open_cloud(record.plan, settings, simulation, environ, store.clock)
+        )
+        by = settings.operator or whoami()
+
+        def opening(history: Sequence[Event], now: float) -> Sequence[Event]:
+            return _opening(record, history, settings, again, loosen=loosen, by=by, now=now)
+
         return await _carry_out(
-            store, record, cloud,
-            report=settings.report, watch=watch, stdout=stdout or sys.stdout,
+            store, record, cloud, settings,
+            watch=watch(settings) if watch else None, opening=opening, owner=by,
         )  # fmt: skip
+
+
+_Opening = Callable[[Sequence[Event], float], Sequence[Event]]
 
 
 async def _carry_out(
     store: Store,
     record: RunRecord,
     cloud: Cloud,
+    settings: Settings,
     *,
-    report: str | None,
-    watch: Watch | None,
-    stdout: TextIO,
+    watch: Watch | None = None,
+    opening: _Opening = lambda _history, _now: (),
+    skips: Mapping[int, str] = MappingProxyType({}),
+    owner: str | None = None,
 ) -> Result:
-    campaign = Campaign(record.run_id, record.plan)
-    scribe = _Scribe(record.plan)
-    journal = await store.journal(record.run_id, horizon=_horizon(record.plan))
+    """Take the run's lease, replay its history, run it to its end, and write its report."""
+    plan, owner = record.plan, owner or record.operator
+    horizon = _horizon(plan.policy, settings.policy, *await _policies_since(store, record))
+    journal = await store.journal(record.run_id, horizon=horizon, owner=owner)
     try:
+        # Only with the lease nobody else can add to the history while it is read.
+        history = await events_of(store, record.run_id)
+        others: list[Start] = []
+        first = opening(history, store.clock.now())
+
+        def begin(starts: Sequence[Start]) -> Sequence[Event]:
+            others.extend(starts)
+            return first
+
+        await journal.write(begin)
+        history.extend(first)
+        campaign = Campaign(record.run_id, plan, history)
+        campaign.take_note_of(others, store.clock.now())
+        scribe = _Scribe(plan, history)
         with watch(campaign, store.clock) if watch else nullcontext(()) as watchers:
             engine = Engine(
                 campaign=campaign,
@@ -188,27 +278,26 @@ async def _carry_out(
                 journal=journal,
                 clock=store.clock,
                 runner=Runner(
-                    owner=record.operator,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    version=TOOL_VERSION,
+                    owner=owner, host=socket.gethostname(), pid=os.getpid(), version=TOOL_VERSION
                 ),
                 watchers=[scribe, *watchers],
                 beat=_BEAT if watchers else math.inf,
                 share_every=_SHARE_EVERY if record.world == REAL else math.inf,
+                renew_every=LEASE_TTL / 3,
+                skips=skips,
+                is_inherited=journal.is_inherited,
             )
             with _signals_to(engine):
                 ending = await engine.run()
     finally:
         await journal.close()
-    path = report or default_report_name(record.run_id)
-    write_report(scribe.fold, _facts(record), path, stdout=stdout)
-    return _result(record.run_id, campaign, ending, path)
-
-
-def _result(run_id: str, campaign: Campaign, ending: Ending, path: str) -> Result:
+    path = settings.report or default_report_name(record.run_id)
+    if isinstance(ending.journal_error, LeaseError):
+        path = ""  # the report is the new runner's to write
+    else:
+        write_report(scribe.fold, facts_of(record), path, stdout=sys.stdout)
     return Result(
-        run_id=run_id,
+        run_id=record.run_id,
         outcome=ending.outcome,
         exit_code=ending.exit_code,
         stop_reason=campaign.stopping.reason if campaign.stopping else None,
@@ -217,70 +306,152 @@ def _result(run_id: str, campaign: Campaign, ending: Ending, path: str) -> Resul
     )
 
 
-async def list_runs(settings: Settings) -> list[RunSummary]:
-    """Return all runs of the journal, newest first.
-
-    Raises:
-        JournalError: it cannot be read.
-    """
-    async with open_store(_path_of(settings), create=False) as store:
-        return await store.runs()
+# --------------------------------------------------------------------------------- going on
 
 
-async def report_run(settings: Settings, run_id: str | None, path: str, *, stdout: TextIO) -> None:
-    """Write the report of a run, or of the newest, from the journal.
-
-    Raises:
-        JournalError: there is no such run, or no journal.
-        OrchestratorError: the report cannot be written there.
-    """
-    async with open_store(_path_of(settings), create=False) as store:
-        record = await store.load_run(run_id or await _newest(store))
-        await write_report_of(store, record, path, stdout=stdout)
-
-
-async def _newest(store: Store) -> str:
-    runs = await store.runs()
-    if not runs:
-        raise JournalError("looking for the newest run: the journal has no runs yet")
-    return runs[0].run_id
-
-
-async def write_report_of(store: Store, record: RunRecord, path: str, *, stdout: TextIO) -> None:
-    """Write the report of a run from its journal.
-
-    Args:
-        store: the journal.
-        record: the run.
-        path: where to; `-` is standard output.
-        stdout: what standard output is.
-
-    Raises:
-        OrchestratorError: it cannot be written there.
-    """
-    fold = ReportFold(record.plan)
-    async for batch in store.events(record.run_id):
-        for event in batch:
-            fold.take(event)
-    write_report(fold, _facts(record), path, stdout=stdout)
+def _opening(
+    record: RunRecord,
+    history: Sequence[Event],
+    settings: Settings,
+    again: frozenset[Outcome],
+    *,
+    loosen: bool,
+    by: str,
+    now: float,
+) -> Sequence[Event]:
+    """Return what has to be recorded before a run goes on."""
+    is_stopped, is_complete = False, False
+    for event in history:
+        match event:
+            case RunStopping() | RunAborted():
+                is_stopped = True
+            case RunResumed():
+                is_stopped = is_complete = False
+            case RunFinished(outcome=outcome):
+                is_complete = outcome == "completed"
+            case _:
+                pass
+    if is_complete and not again:
+        raise UsageError(
+            f"resuming run {record.run_id}: every target has its outcome, nothing is left; "
+            "--only failed,unknown takes some up again"
+        )
+    events: list[Event] = []
+    if is_stopped or again:
+        events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
+    events.extend(_changed_limits(record, history, settings, loosen=loosen, by=by, now=now))
+    return events
 
 
-def _facts(record: RunRecord) -> RunFacts:
-    return RunFacts(
-        run_id=record.run_id,
-        operator=record.operator,
-        change=record.change,
-        tool_version=record.tool_version,
-    )
+def _changed_limits(
+    record: RunRecord,
+    history: Sequence[Event],
+    settings: Settings,
+    *,
+    loosen: bool,
+    by: str,
+    now: float,
+) -> Sequence[Event]:
+    """Return the change that options of `resume` make to the limits, if they make one."""
+    old = record.plan.policy
+    for event in history:
+        if isinstance(event, LimitsChanged):
+            old = changed_policy(old, event)
+    rates = [limit for limit in old.limits if isinstance(limit, Rate)]
+    slots = [limit for limit in old.limits if not isinstance(limit, Rate)]
+    if _is_said(settings, "limits.rate"):
+        rates = [limit for limit in settings.policy.limits if isinstance(limit, Rate)]
+    if _is_said(settings, "limits.max_concurrency"):
+        slots = [limit for limit in settings.policy.limits if not isinstance(limit, Rate)]
+    failures = old.max_failures
+    if _is_said(settings, "limits.max_failures"):
+        failures = settings.policy.max_failures
+    new = replace(old, limits=(*slots, *rates), max_failures=failures)
+    if new == old:
+        return ()
+    looser = is_looser(new, old, len(record.plan.targets))
+    if looser and not loosen:
+        raise UsageError(
+            f"resuming run {record.run_id}: the limits asked for allow more than those it was "
+            "started with; give --loosen too if that is meant, it is recorded"
+        )
+    return [
+        LimitsChanged(
+            at=now,
+            limits=tuple(str(limit) for limit in new.limits),
+            max_failures=str(new.max_failures),
+            by=by,
+            is_looser=looser,
+        )
+    ]
+
+
+def _is_said(settings: Settings, name: str) -> bool:
+    return settings.origins[name].startswith("--")
+
+
+def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object]:
+    """Return what a later `resume` needs to reach the same service; never a secret."""
+    cloud = settings.cloud
+    kept: dict[str, object] = {
+        "options": {
+            "cloud.endpoint": cloud.endpoint,
+            "cloud.iam_endpoint": cloud.iam_endpoint,
+            "cloud.region": cloud.region,
+            "cloud.request_timeout": format_span(cloud.request_timeout),
+            "cloud.connections": cloud.connections,
+            "cloud.ca_file": None if cloud.ca_file is None else str(cloud.ca_file),
+            "report": settings.report,
+        }
+    }
+    if simulation is not None:
+        kept["simulation"] = {
+            "scenario": None if simulation.source is None else str(simulation.source),
+            "seed": simulation.seed,
+        }
+    return kept
+
+
+def _options_of(record: RunRecord) -> Mapping[str, object]:
+    options = record.settings.get("options")
+    return options if isinstance(options, dict) else {}
+
+
+def _simulation_of(record: RunRecord) -> Simulation | None:
+    kept = record.settings.get("simulation")
+    if not isinstance(kept, dict):
+        return None
+    source = kept["scenario"]
+    return Simulation.load(None if source is None else Path(source), seed=kept["seed"])
+
+
+async def _restarted_since(
+    store: Store, record: RunRecord, since: float | None
+) -> Mapping[int, str]:
+    """Return which targets the journal knows as restarted after that moment, with the reason."""
+    if since is None:
+        return {}
+    known = await store.restarted_since(since - store.clock.wall_offset, record.world)
+    return {
+        position: "restarted already, by an earlier run"
+        for position, target in enumerate(record.plan.targets)
+        if (target.project_id, target.cluster_id) in known
+    }
+
+
+# ------------------------------------------------------------------------------------ the parts
 
 
 class _Scribe:
     """The watcher that keeps the report: what was recorded, and what no journal would take."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, history: Sequence[Event]) -> None:
         self.fold = ReportFold(plan)
+        for event in history:
+            self.fold.take(event)
 
     def saw(self, event: Event) -> None:
+        """Take the event into the report."""
         self.fold.take(event)
 
     def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
@@ -295,7 +466,7 @@ async def _open_cloud(
     plan: Plan,
     settings: Settings,
     simulation: Simulation | None,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] | None,
     clock: Clock,
 ) -> AsyncIterator[Cloud]:
     async with AsyncExitStack() as stack:
@@ -303,7 +474,8 @@ async def _open_cloud(
             first = plan.targets[0]
             endpoint_for: Callable[[str, str | None], str] = settings.cloud.endpoint_for
             credentials: CredentialProvider = credentials_from_environment(
-                environ, endpoint_for(first.project_id, first.region)
+                os.environ if environ is None else environ,
+                endpoint_for(first.project_id, first.region),
             )
         else:
             url = await stack.enter_async_context(serve_simulator(plan.targets, simulation))
@@ -358,23 +530,16 @@ def _signals_to(engine: Engine) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _path_of(settings: Settings) -> Path:
-    path = settings.journal.path
-    if path is None:
-        raise UsageError(
-            "opening the journal: PostgreSQL is not supported by this version; "
-            "give a file with --journal"
-        )
-    return path
+async def _policies_since(store: Store, record: RunRecord) -> Sequence[Policy]:
+    """Return the policies that operators gave the run after it was planned."""
+    return [
+        changed_policy(record.plan.policy, event)
+        for event in await events_of(store, record.run_id)
+        if isinstance(event, LimitsChanged)
+    ]
 
 
-def _horizon(plan: Plan) -> float:
-    return max((limit.per for limit in plan.policy.limits if isinstance(limit, Rate)), default=0.0)
-
-
-def _whoami() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no entry for this user id, as in some containers
-        user = f"uid{os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+def _horizon(*policies: Policy) -> float:
+    """Return for how long starts of others can matter: the longest interval of any rate."""
+    limits = [limit for policy in policies for limit in policy.limits]
+    return max((limit.per for limit in limits if isinstance(limit, Rate)), default=0.0)

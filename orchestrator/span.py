@@ -1,6 +1,10 @@
-"""Spans of time as operators write them: `90s`, `10m`, `1h30m`, `100ms`; inside, float seconds."""
+"""Times as operators write them; inside, float seconds.
+
+A span is `90s`, `10m`, `1h30m`, `100ms`. A moment carries its zone, or is a span from now.
+"""
 
 import re
+from datetime import datetime
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
@@ -17,6 +21,32 @@ def parse_span(text: str) -> float:
     if not _WHOLE.fullmatch(cleaned):
         raise ValueError(f"{text!r} is not a span of time; write it like 90s, 10m, 1h30m or 100ms")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned))
+
+
+def parse_moment(text: str, *, now: float, sign: int = 1) -> float:
+    """Return the moment of the wall clock that `text` means, in seconds since 1970.
+
+    Args:
+        text: `2026-11-23T04:00+08:00`, or a span such as `2h`.
+        now: the moment from which a span counts.
+        sign: 1 if a span lies ahead, -1 if it lies behind.
+
+    Raises:
+        ValueError: with words for the operator.
+    """
+    try:
+        return now + sign * parse_span(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no moment; write it like 2026-11-23T04:00+08:00, or as a span like 2h"
+        ) from error
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone; add one, like 2026-11-23T04:00+08:00 or …Z")
+    return moment.timestamp()
 
 
 def format_span(seconds: float) -> str:

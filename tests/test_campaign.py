@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from orchestrator.campaign import (
     FRESH_FOR,
     MOST_TRIES,
     SAME_REFUSALS,
+    TAKEN_OVER,
     Campaign,
     Command,
     Look,
@@ -22,9 +23,11 @@ from orchestrator.errors import ImpossibleEventError
 from orchestrator.limits import Concurrency, Rate, Start, StartChange
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     ClusterState,
     ErrorInfo,
     Event,
+    LimitsChanged,
     Outcome,
     RestartAnswered,
     RestartDisproved,
@@ -36,6 +39,7 @@ from orchestrator.model import (
     Target,
     TargetEnded,
     TargetRelapsed,
+    TargetResolved,
     Verdict,
     WaveOpened,
 )
@@ -59,7 +63,7 @@ class Play:
         projects: int = 1,
         canary: int = 0,
         soak: float = 0.0,
-        history: Iterable[Event] = (),
+        history: Sequence[Event] = (),
         **policy: Any,
     ) -> None:
         targets = [Target(project_id=f"p{n % projects}", cluster_id=f"c{n}") for n in range(count)]
@@ -532,6 +536,82 @@ def test_busy_after_a_proof_is_unknown_and_not_skipped() -> None:
     play.see(BUSY, within=20.0)
     assert play.outcome() is Outcome.UNKNOWN
     assert len(play.asked) == 1
+
+
+def test_a_call_is_watched_while_it_is_under_way() -> None:
+    """A restart that shows before its answer comes is seen, though the answer is lost later."""
+    play = Play(2)
+    play.turn()
+    play.see(BUSY, within=3.0)
+    play.see(IDLE, within=20.0)
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(30.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert [event.target for event in play.asked].count(0) == 1
+
+
+def test_a_break_in_the_watch_forbids_a_repeat() -> None:
+    """If nobody looked for a while after the call, a restart may have come and gone: unknown."""
+    play = Play()
+    play.turn()
+    play.now += 30.0
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(15.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert "not watched all the time" in (play.ended().reason or "")
+    assert len(play.asked) == 1
+
+
+def test_a_call_of_a_lost_host_is_never_repeated() -> None:
+    """What another host may have asked, or may still ask, cannot be disproved from here."""
+    play = Play()
+    play.turn()
+    error = ErrorInfo(error_class=TAKEN_OVER, message="the host was lost")
+    play.answer(Verdict.LOST, error=error)
+    play.wait(15.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert len(play.asked) == 1
+
+
+def test_a_person_can_resolve_an_unknown() -> None:
+    """What a person says of an unknown is its outcome, and frees its slot."""
+    play = Play(2, limits=(Concurrency(1),), max_reissues=0, max_failures=Portion(2))
+    play.turn()
+    play.answer(Verdict.LOST, error=ERROR)
+    play.wait(12.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert len(play.asked) == 1
+    play.apply(
+        TargetResolved(at=play.now, target=0, outcome=Outcome.RESTARTED, by="ana", reason="seen")
+    )
+    play.turn()
+    assert play.outcome() is Outcome.RESTARTED
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_evidence_that_comes_late_changes_nothing() -> None:
+    """An answer of a runner that had lost the run is evidence for the report, and no more."""
+    play = Play()
+    play.turn()
+    play.restart()
+    late = Answer(verdict=Verdict.ACCEPTED, sent_at=0, answered_at=0, job_ids=("late",))
+    play.apply(AnswerArrivedLate(at=play.now, target=0, attempt=1, answer=late))
+    assert play.outcome() is Outcome.RESTARTED
+
+
+def test_limits_may_change_between_two_lives_of_a_run() -> None:
+    """After a change of limits the new ones count, for everything that is still to start."""
+    play = Play(6, limits=(Concurrency(3),))
+    play.turn()
+    assert len(play.asked) == 3
+    change = LimitsChanged(
+        at=play.now, limits=("1", "2/60s"), max_failures="50%", by="ana", is_looser=False
+    )
+    again = Play(6, limits=(Concurrency(3),), history=[*play.events, change])
+    again.now = play.now
+    again.turn()
+    assert again.asked == []
+    assert again.campaign.allowed == 3
 
 
 def test_the_rate_of_a_lost_answer_is_held_until_it_is_certain() -> None:

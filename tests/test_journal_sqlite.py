@@ -18,26 +18,40 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 import anyio
+import anyio.to_thread
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import orchestrator.errors
-from orchestrator.errors import JournalError
-from orchestrator.journal import RunRecord, RunState, SqliteJournal, SqliteStore, open_store
+from orchestrator.errors import JournalError, LeaseError
+from orchestrator.journal import (
+    LeaseRecord,
+    RunRecord,
+    RunState,
+    SqliteJournal,
+    SqliteStore,
+    open_store,
+)
 from orchestrator.journal.clock import Host
+from orchestrator.journal.codec import event_to_row, to_text
 from orchestrator.journal.files import kind_of_filesystem, path_of, refuse_network
+from orchestrator.journal.rows import events_after
 from orchestrator.journal.schema import STEPS
+from orchestrator.journal.writing import _INSERT_EVENTS, _as_kept
 from orchestrator.limits import Start
 from orchestrator.model import (
+    EVENTS,
     ClusterState,
     Event,
     Outcome,
     RestartRequested,
-    RunnerStarted,
     Target,
     TargetEnded,
     WaveOpened,
 )
 from orchestrator.plan import Plan, Policy, Wave
+from tests.test_journal_codec import written
 
 T = TypeVar("T")
 
@@ -256,10 +270,12 @@ def test_processes_share_limits(path: Path) -> None:
 
     connection = sqlite3.connect(path)
     live = most = 0
-    for (kind,) in connection.execute("SELECT kind FROM event ORDER BY seq"):
+    for (kind,) in connection.execute("SELECT kind FROM event ORDER BY at, kind DESC"):
         live += {"restart.requested": 1, "target.ended": -1}[kind]
         most = max(most, live)
-    starts = connection.execute("SELECT run_id FROM start WHERE ended_at NOT NULL").fetchall()
+    starts = connection.execute(
+        "SELECT run_id FROM start JOIN run ON number = run WHERE ended_at NOT NULL"
+    ).fetchall()
     connection.close()
     assert most == 3
     assert Counter(run_id for (run_id,) in starts) == dict.fromkeys(runs, 40)
@@ -552,21 +568,15 @@ def test_a_commit_that_cannot_be_told(path: Path) -> None:
         journal = await a_journal(store)
         await tell(journal, requested(0))
         writing = journal._writing
-        row = ("one", 1.0, "restart.requested", 0)
-        look = partial(writing._came_through, 1, (*row, await data_of(store)))
+        row = event_to_row(requested(0))
+        look = partial(writing._came_through, 1, row)
         assert await store._worker.run(look)
-        assert not await store._worker.run(partial(writing._came_through, 2, (*row, None)))
+        assert not await store._worker.run(partial(writing._came_through, 2, row))
         await tell(journal, ended(0))
         remove(path)
         assert not await store._worker.run(look)
         with pytest.raises(JournalError, match="cannot be told"):
             await tell(journal, requested(1))
-
-    async def data_of(store: SqliteStore) -> str:
-        def read(connection: sqlite3.Connection) -> str:
-            return str(connection.execute("SELECT data FROM event").fetchone()[0])
-
-        return await store._read(read)
 
     play(path, story)
 
@@ -692,11 +702,10 @@ if os.geteuid() == 0:
 async def main():
     async with open_store(path) as store:
         [run] = await store.runs()
-        journal = await store.journal(run.run_id, horizon=1.0)
         events = [event async for batch in store.events(run.run_id) for event in batch]
         assert store.clock.now() > 0
         try:
-            await journal.write(lambda _: [requested(1)])
+            await store.journal(run.run_id, horizon=1.0)
         except JournalError as exc:
             say(len(events), "read-only" in str(exc))
 anyio.run(main)
@@ -849,16 +858,46 @@ def test_without_boot_id_one_process_writes(path: Path) -> None:
 # --------------------------------------------------------------------------- runs and runners
 
 RUNNER = """
+from orchestrator.errors import LeaseError
 async def main():
     async with open_store(path) as store:
-        journal = await store.journal("one", horizon=1.0)
-        await journal.write(lambda _: [RunnerStarted(
-            at=store.clock.now(), owner="ana", host=socket.gethostname(), pid=os.getpid(),
-            wall_offset=0.0, version="1")])
-        say("started")
+        journal = await store.journal("one", horizon=1.0, owner="ana", ttl=float(arguments[0]))
+        await journal.write(lambda _: [requested(0)])
+        say(os.getpid())
         sys.stdin.readline()
+        try:
+            await journal.write(lambda _: [requested(1)])
+            say("written")
+        except LeaseError as exc:
+            say(exc)
+        answer = Answer(verdict=Verdict.ACCEPTED, sent_at=1.0, answered_at=2.0, job_ids=("j",))
+        await journal.testify(
+            [AnswerArrivedLate(at=2.0, target=0, attempt=1, answer=answer)])
+        if len(arguments) > 1:
+            os._exit(0)
 anyio.run(main)
 """
+
+
+@contextmanager
+def a_runner(path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Have another process work on run one."""
+
+    async def create(store: SqliteStore) -> None:
+        await store.create_run(a_run("one"))
+
+    play(path, create)
+    process = start(RUNNER, path, *arguments)
+    try:
+        assert pipe(process.stdout).readline() == f"{process.pid}\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def take(store: SqliteStore) -> SqliteJournal:
+    return await store.journal("one", horizon=1.0, owner="bo")
 
 
 def test_a_runner_that_died(path: Path) -> None:
@@ -877,33 +916,246 @@ def test_a_runner_that_died(path: Path) -> None:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
+    with a_runner(path, "60") as process:
+        assert play(path, states) == [
+            RunState.RUNNING,
+            RunState.INTERRUPTED,
+            RunState.INTERRUPTED,
+        ]
+
+
+def test_two_processes_want_one_run(path: Path) -> None:
+    """The second is told who has it and what to do, and gets it once the first is through."""
+
+    async def refused(store: SqliteStore) -> str:
+        with pytest.raises(LeaseError) as raised:
+            await take(store)
+        return str(raised.value)
+
+    async def taken(store: SqliteStore) -> tuple[int, LeaseRecord | None]:
+        journal = await take(store)
+        return journal.epoch, journal.took_over
+
+    with a_runner(path, "60") as process:
+        words = play(path, refused)
+        assert f"ana pid {process.pid} on {socket.gethostname()} works on it since" in words
+        assert process.communicate(input="\n", timeout=60)[0] == "written\n"
+    assert play(path, taken) == (2, None)
+
+
+def test_many_processes_want_one_run(path: Path) -> None:
+    """However many ask at once, one gets it."""
+
     async def create(store: SqliteStore) -> None:
         await store.create_run(a_run("one"))
 
     play(path, create)
-    process = start(RUNNER, path)
-    assert pipe(process.stdout).readline() == "started\n"
-    assert play(path, states) == [RunState.RUNNING, RunState.INTERRUPTED, RunState.INTERRUPTED]
+    processes = [start(WANT, path) for _ in range(5)]
+    said = [pipe(process.stdout).readline() for process in processes]
+    for process in processes:
+        process.communicate(input="\n", timeout=60)
+    assert Counter(said) == {"got it\n": 1, "refused\n": 4}
+
+
+WANT = """
+from orchestrator.errors import LeaseError
+async def main():
+    async with open_store(path) as store:
+        try:
+            await store.journal("one", horizon=1.0)
+            say("got it")
+        except LeaseError:
+            say("refused")
+        sys.stdin.readline()
+anyio.run(main)
+"""
+
+
+def test_a_killed_holder_is_succeeded_at_once(path: Path) -> None:
+    """Nobody waits for the lease of a process that is gone, and it asks for nothing more."""
+
+    async def succeeded(store: SqliteStore) -> None:
+        journal = await take(store)
+        assert (journal.epoch, journal.is_inherited) == (2, False)
+        assert journal.took_over is not None
+        assert journal.took_over.pid == process.pid
+        await tell(journal, ended(0))
+
+    with a_runner(path, "3600") as process:
+        process.kill()
+        process.wait()
+        play(path, succeeded)
+
+
+def test_a_frozen_holder(path: Path) -> None:
+    """It lives until its lease runs out; woken after that it writes nothing but its evidence."""
+
+    async def wait_and_take(store: SqliteStore) -> None:
+        with pytest.raises(LeaseError, match=f"pid {process.pid}"):
+            await take(store)
+        lease = await store.lease("one")
+        assert lease is not None
+        await anyio.sleep(lease.expires_at - store.clock.now() + 0.01)
+        [run] = await store.runs()
+        assert run.state is RunState.INTERRUPTED
+        journal = await take(store)
+        assert journal.is_inherited
+        process.send_signal(signal.SIGCONT)
+        pipe(process.stdin).write("\n")
+        pipe(process.stdin).flush()
+        with anyio.fail_after(30):
+            words = await anyio.to_thread.run_sync(pipe(process.stdout).readline)
+            await anyio.to_thread.run_sync(process.wait)
+        assert f"bo pid {os.getpid()}" in words
+        assert "nothing was written" in words
+        await tell(journal, ended(0))
+        kinds = [event.kind for event in await all_events(store)]
+        assert kinds == ["restart.requested", "answer.late", "target.ended"]
+
+    with a_runner(path, "1.5", "leave") as process:
+        process.send_signal(signal.SIGSTOP)
+        play(path, wait_and_take)
+
+
+def test_another_boot_of_this_host(path: Path) -> None:
+    """Whoever held a run before a reboot is gone, however young the lease."""
+
+    async def hold(store: SqliteStore) -> None:
+        journal = await a_journal(store)
+        await tell(journal, requested(0))
+        journal._writing._over = "pulled the plug"  # so that the store does not give it back
+
+    async def after(store: SqliteStore) -> None:
+        journal = await take(store)
+        assert (journal.epoch, journal.is_inherited) == (2, False)
+
+    play(path, hold, host=Clocks("first"))
+    play(path, after, host=Clocks("second"))
+
+
+async def rewrite_lease(path: Path, assignment: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE lease SET {assignment}")
+    connection.close()
+
+
+def test_a_holder_on_another_host(path: Path) -> None:
+    """It cannot be looked at, so it may live and ask until its lease runs out."""
+
+    async def story(store: SqliteStore) -> None:
+        await a_journal(store)
+        await rewrite_lease(path, "host = 'elsewhere', pid = 999999999")
+        with pytest.raises(LeaseError, match=r"on elsewhere .* the run is free at \d{4}-"):
+            await take(store)
+        await rewrite_lease(path, "expires_at = heartbeat_at")
+        journal = await take(store)
+        assert journal.is_inherited
+        assert journal.took_over is not None
+        assert journal.took_over.host == "elsewhere"
+
+    play(path, story)
 
 
 def test_a_process_of_the_same_number(path: Path) -> None:
-    """A living process that is younger than the run's first word is not its runner."""
+    """A living process that is younger than the lease does not hold it."""
+
+    async def story(store: SqliteStore) -> None:
+        await a_journal(store)
+        [run] = await store.runs()
+        assert run.state is RunState.RUNNING
+        await rewrite_lease(path, "taken_at = taken_at - 10 * 365 * 86400")
+        [run] = await store.runs()
+        assert run.state is RunState.INTERRUPTED
+        journal = await take(store)
+        assert journal.took_over is not None
+
+    play(path, story)
+
+
+def test_a_process_of_somebody_else(path: Path) -> None:
+    """A number that now is the first process's, which nobody may signal, is judged by its age."""
+
+    async def story(store: SqliteStore) -> None:
+        await a_journal(store)
+        await rewrite_lease(path, "pid = 1")
+        [run] = await store.runs()
+        assert run.state is RunState.RUNNING
+        await rewrite_lease(path, f"pid = {10**30 % 2**62}")
+        [run] = await store.runs()
+        assert run.state is RunState.RUNNING  # not a number of a process here: nobody can tell
+
+    play(path, story)
+
+
+def test_a_journal_without_its_lease(path: Path) -> None:
+    """If the lease is gone from the file, nothing is written, and the words say what to do."""
 
     async def story(store: SqliteStore) -> None:
         journal = await a_journal(store)
-        long_ago = RunnerStarted(
-            at=store.clock.now() - 10 * 365 * 86400,
-            owner="ana",
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            wall_offset=0.0,
-            version="1",
-        )
-        await tell(journal, long_ago)
-        [run] = await store.runs()
-        assert run.state is RunState.INTERRUPTED
+        with sqlite3.connect(path) as connection:
+            connection.execute("DELETE FROM lease")
+        connection.close()
+        with pytest.raises(LeaseError, match="older copy"):
+            await tell(journal, requested(0))
+        assert await all_events(store) == []
 
     play(path, story)
+
+
+def test_closing_gives_back_what_it_can(path: Path) -> None:
+    """A closed store leaves no run held; a file that cannot be written is no reason to fail."""
+
+    async def hold(store: SqliteStore) -> None:
+        await a_journal(store)
+
+    async def lease(store: SqliteStore) -> LeaseRecord | None:
+        return await store.lease("one")
+
+    play(path, hold)
+    released = play(path, lease)
+    assert released is not None
+    assert released.released_at is not None
+
+    async def story(store: SqliteStore) -> None:
+        journal = await take(store)
+        with held(path, "BEGIN IMMEDIATE"):
+            await journal.close()
+        with anyio.CancelScope() as scope:
+            journal = await store.journal("two", horizon=1.0)
+            scope.cancel()
+            await journal.close()
+        lease = await store.lease("two")
+        assert lease is not None
+        assert lease.released_at is not None
+
+    async def create(store: SqliteStore) -> None:
+        await store.create_run(a_run("two", prefix="two"))
+
+    play(path, create)
+    play(path, story, patience=0.05)
+
+
+# ------------------------------------------------------------------------------ exactly as told
+
+
+@given(events=st.lists(st.one_of([written(cls) for cls in EVENTS.values()]), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_events_survive_the_file(events: list[Event]) -> None:
+    """Numbers to the last bit, any text, moments to the microsecond: all come back as they were."""
+    connection = sqlite3.connect(":memory:")
+    for statement in STEPS[0]:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO run VALUES (1, 'one', 1.0, 1.0, 'ana', NULL, '', '1', 1, '', '')"
+    )
+    encoded = to_text([event_to_row(event) for event in events])
+    connection.execute(_INSERT_EVENTS, (1, 1, encoded))
+
+    _, found = events_after(connection, "one", 0, 100)
+    kept = connection.execute("SELECT at, kind, target, data FROM event ORDER BY seq").fetchall()
+    connection.close()
+    assert found == events
+    assert kept == [_as_kept(event_to_row(event)) for event in events]
 
 
 def test_large_runs(path: Path) -> None:

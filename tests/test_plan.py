@@ -1,12 +1,15 @@
 """Plans: who goes in which wave, and when two plans are the same."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PlanError
-from orchestrator.model import Kind, Target
-from orchestrator.plan import Plan, Policy, Portion, make_plan
+from orchestrator.limits import Concurrency, Rate
+from orchestrator.model import Kind, LimitsChanged, Target
+from orchestrator.plan import Plan, Policy, Portion, changed_policy, is_looser, make_plan
 
 
 def fleet(count: int, *waves: str | None) -> list[Target]:
@@ -84,6 +87,37 @@ def test_the_id_tells_plans_apart() -> None:
                   Policy()),
     ]  # fmt: skip
     assert len({one.plan_id, *(plan.plan_id for plan in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("new", "looser"),
+    [
+        ({}, False),
+        ({"limits": (Concurrency(5), Rate(10, 600.0))}, False),
+        ({"limits": (Concurrency(10), Rate(20, 600.0), Concurrency(1, "project"))}, False),
+        ({"limits": (Concurrency(10), Rate(20, 1200.0))}, False),
+        ({"limits": (Concurrency(11), Rate(20, 600.0))}, True),
+        ({"limits": (Concurrency(10), Rate(21, 600.0))}, True),
+        ({"limits": (Concurrency(10), Rate(20, 500.0))}, True),
+        ({"limits": (Concurrency(10),)}, True),
+        ({"limits": (Concurrency(10), Rate(1, 600.0, "project"))}, True),
+        ({"max_failures": Portion(1)}, True),
+        ({"max_failures": Portion(1, is_percent=True)}, True),
+    ],
+)
+def test_what_is_looser(new: dict[str, Any], *, looser: bool) -> None:
+    """Limits are looser if anything is allowed that was not; narrower ones besides are not."""
+    assert is_looser(Policy(**new), Policy(), 100) == looser
+
+
+def test_a_change_of_limits_reads_what_was_printed() -> None:
+    """The policy after a change has the limits that the event prints."""
+    change = LimitsChanged(
+        at=0, limits=("3", "project=1", "5/600s"), max_failures="5%", by="ana", is_looser=False
+    )
+    policy = changed_policy(Policy(), change)
+    assert policy.limits == (Concurrency(3), Concurrency(1, "project"), Rate(5, 600.0))
+    assert policy.max_failures == Portion(5, is_percent=True)
 
 
 @given(

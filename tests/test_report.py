@@ -24,10 +24,12 @@ from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.limits import Concurrency, Rate, scope_value
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     ClusterState,
     ErrorInfo,
     Event,
     Kind,
+    LimitsChanged,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -44,6 +46,7 @@ from orchestrator.model import (
     Target,
     TargetEnded,
     TargetRelapsed,
+    TargetResolved,
     Verdict,
     WaveOpened,
 )
@@ -139,6 +142,25 @@ def ended(
     at: float, target: int = 0, outcome: Outcome = Outcome.RESTARTED, **more: Any
 ) -> TargetEnded:
     return TargetEnded(at=BEGIN + at, target=target, outcome=outcome, **more)
+
+
+def late(*given: Any, **more: Any) -> AnswerArrivedLate:
+    event = answered(*given, **more)
+    return AnswerArrivedLate(
+        at=event.at, target=event.target, attempt=event.attempt, answer=event.answer
+    )
+
+
+def resolved(
+    at: float, outcome: Outcome, target: int = 0, reason: str | None = "seen by hand"
+) -> TargetResolved:
+    return TargetResolved(at=BEGIN + at, target=target, outcome=outcome, by="ana", reason=reason)
+
+
+def changed(at: float, *limits: str, max_failures: str = "0") -> LimitsChanged:
+    return LimitsChanged(
+        at=BEGIN + at, limits=limits, max_failures=max_failures, by="ana", is_looser=False
+    )
 
 
 def restarted(at: float, target: int = 0, attempt: int = 1) -> list[Event]:
@@ -652,14 +674,154 @@ def test_resume_takes_up_the_outcomes_that_it_names() -> None:
     assert len(target["calls"]) == 2
 
 
-def test_later_word_about_an_unknown_replaces_it() -> None:
-    """What a human said about an unknown is its outcome, and it is counted once."""
-    document = reported(
-        fleet(1), started(), ended(1, outcome=Outcome.UNKNOWN, reason="no answer"), ended(9)
-    )
-    assert document["counts"]["restarted"] == 1
+UNKNOWN_ONE = (
+    started(),
+    requested(0),
+    answered(1, verdict=Verdict.LOST, status=None, error=HTTP_500),
+    began(2),
+    ended(90, outcome=Outcome.UNKNOWN, reason="no answer", error=HTTP_500, slot_until=BEGIN + 3600),
+)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RESTARTED, Outcome.FAILED])
+def test_resolved_unknown_is_what_the_person_said(outcome: Outcome) -> None:
+    """The outcome is theirs, with their name; how long the cluster was down is not known then."""
+    document = reported(fleet(1), *UNKNOWN_ONE, resolved(100, outcome))
+    (target,) = document["targets"]
+    assert (target["outcome"], target["reason"]) == (outcome, "resolved by ana: seen by hand")
+    assert target["began_at"] == "2026-11-23T01:00:02.000Z"
+    assert target["finished_at"] == "2026-11-23T01:01:40.000Z"
+    assert target["downtime_s"] is None
+    assert document["counts"][outcome] == 1
     assert document["counts"]["unknown"] == 0
-    assert document["targets"][0]["finished_at"] == "2026-11-23T01:00:09.000Z"
+    # What the call met stays an error of the failed; the restarted have none, but in the call.
+    failures = [entry["error"]["class"] for entry in document["failures"]]
+    assert failures == (["server"] if outcome is Outcome.FAILED else [])
+    assert (target["error"] is None) is (outcome is Outcome.RESTARTED)
+    assert target["calls"][0]["error"]["class"] == "server"
+
+
+def test_resolved_as_not_started_waits_again() -> None:
+    """A target that a person says never began has no end, and may get one of its own later."""
+    events = [*UNKNOWN_ONE, resolved(100, Outcome.NOT_STARTED, reason=None)]
+    document = reported(fleet(1), *events)
+    (target,) = document["targets"]
+    assert (target["outcome"], target["reason"]) == ("not_started", "resolved by ana")
+    members = ("error", "began_at", "finished_at", "downtime_s")
+    assert [target[member] for member in members] == [None] * 4
+    assert document["counts"]["not_started"] == 1
+    (target,) = reported(fleet(1), *events, *restarted(200, attempt=2))["targets"]
+    assert (target["outcome"], target["reason"], target["downtime_s"]) == ("restarted", None, 48.0)
+
+
+def test_word_of_a_person_counts_even_without_an_outcome_before() -> None:
+    """A target that is resolved before it had any outcome is counted once, too."""
+    document = reported(fleet(2), started(), resolved(1, Outcome.RESTARTED))
+    assert document["counts"]["restarted"] == document["counts"]["not_started"] == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RESTARTED, Outcome.FAILED, Outcome.NOT_STARTED])
+def test_resolving_frees_the_slot(outcome: Outcome) -> None:
+    """Whatever the person said, the slot of the unknown is free from then on."""
+    events = [*UNKNOWN_ONE, resolved(100, outcome), requested(101, 1)]
+    assert reported(fleet(2), *events)["observed"]["max_in_progress"] == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "expected"),
+    [
+        (Outcome.RESTARTED, "completed", 0),
+        (Outcome.FAILED, "completed", 1),
+        (Outcome.NOT_STARTED, "completed", 3),
+        (Outcome.RESTARTED, "aborted", 130),
+    ],
+)
+def test_exit_code_knows_what_was_resolved_after_the_end(
+    outcome: Outcome, said: str, expected: int
+) -> None:
+    """Resolved after the end, the code is that of the outcomes; skips that were asked are fine."""
+    skipped = ended(91, 1, Outcome.SKIPPED, reason="unhealthy", asked=True)
+    before = [*UNKNOWN_ONE, skipped, finished(92, said, 1)]
+    assert reported(fleet(2), *before)["exit_code"] == 1
+    assert reported(fleet(2), *before, resolved(100, outcome))["exit_code"] == expected
+    again = [*before, resolved(100, outcome), started(110), finished(120, said, 4)]
+    assert reported(fleet(2), *again)["exit_code"] == 4
+
+
+def test_skip_that_was_asked_for_is_forgotten_when_taken_up_again() -> None:
+    """A target skipped as asked, taken up again and then skipped as busy is no asked skip."""
+    document = reported(
+        fleet(2),
+        *UNKNOWN_ONE,
+        ended(91, 1, Outcome.SKIPPED, asked=True),
+        RunResumed(at=BEGIN + 92, by="ana", again=(Outcome.SKIPPED,)),
+        started(93),
+        ended(94, 1, Outcome.SKIPPED, reason="busy"),
+        finished(95, exit_code=1),
+        resolved(100, Outcome.RESTARTED),
+    )
+    assert document["exit_code"] == 1
+
+
+def test_late_answer_is_evidence_and_decides_nothing() -> None:
+    """It fills its call's entry and adds its job ids; outcome, reason and slot stay as they are."""
+    news = late(95, "j9", request_id="svc-9")
+    document = reported(fleet(2), *UNKNOWN_ONE, news, requested(100, 1))
+    (target, _) = document["targets"]
+    assert (target["outcome"], target["reason"]) == ("unknown", "no answer")
+    assert target["job_ids"] == document["job_ids"] == ["j9"]
+    (call,) = target["calls"]
+    assert (call["status"], call["request_id"], call["error"]) == (200, "svc-9", None)
+    assert call["answered_at"] == "2026-11-23T01:01:35.000Z"
+    assert document["observed"]["max_in_progress"] == 2
+
+
+def test_late_answer_to_an_attempt_before_belongs_to_its_own_call() -> None:
+    """With two calls, a late answer to the first leaves the second alone."""
+    document = reported(
+        fleet(1),
+        started(),
+        requested(0, attempt=1),
+        answered(1, verdict=Verdict.LOST, status=None, attempt=1),
+        RestartDisproved(at=BEGIN + 95, target=0, attempt=1),
+        requested(96, attempt=2),
+        late(97, "j1", attempt=1),
+        answered(98, "j2", attempt=2),
+    )
+    calls = document["targets"][0]["calls"]
+    assert [call["job_ids"] for call in calls] == [["j1"], ["j2"]]
+
+
+# -------------------------------------------------------------------------------- changed limits
+
+
+def test_changed_limits_are_the_plans() -> None:
+    """After a change the report shows the limits and the failures allowed that apply now."""
+    events = [started(), changed(1, "3", "az=1", "5/60s", max_failures="50%")]
+    document = reported(fleet(6), *events)
+    assert document["plan"]["limits"] == {
+        "max_concurrency": {"fleet": 3, "az": 1},
+        "rate": ["5/60s"],
+        "max_failures": 3,
+    }
+    assert document["plan"]["plan_id"] == fleet(6).plan_id
+    again = reported(fleet(6), *events, changed(2, "7"))["plan"]["limits"]
+    assert again == {"max_concurrency": {"fleet": 7}, "rate": [], "max_failures": 0}
+
+
+def test_rates_are_observed_while_they_applied() -> None:
+    """Every rate that ever applied is shown, with what it came to at the grants under it."""
+    plan = fleet(6, limits=(Rate(9, 10.0), Rate(9, 3.0)))
+    events = [
+        started(),
+        *(requested(n / 2, n) for n in range(4)),
+        changed(3, "9/10s", "2/10s"),
+        requested(11.5, 4),
+        changed(12, "9/3s"),
+        requested(12.5, 5),
+    ]
+    observed = reported(plan, *events)["observed"]
+    assert observed["max_started_in_window"] == {"9/10s": 4, "9/3s": 4, "2/10s": 2}
 
 
 # ------------------------------------------------------------------------------ what was observed
@@ -703,6 +865,8 @@ def test_window_is_counted_per_value_of_its_scope() -> None:
 SIZE = 6
 OBSERVED = (Concurrency(3), Rate(9, 10.0), Rate(9, 3.0, "project"), Rate(9, 7.0, "az"))
 VERDICTS = tuple(Verdict)
+CHANGES = (("2", "9/10s"), ("9/3s", "az=9/7s"), ("3", "1/1s", "9/10s"))
+SAID = (Outcome.RESTARTED, Outcome.FAILED, Outcome.NOT_STARTED)
 OUTCOMES = tuple(outcome for outcome in Outcome if outcome is not Outcome.NOT_STARTED)
 
 
@@ -717,6 +881,9 @@ class Story:
 
     def move(self, target: int, choice: int, passed: float) -> None:
         self.now += passed
+        if choice % 40 == 39:
+            self.events.append(changed(self.now, *CHANGES[choice % len(CHANGES)]))
+            return
         {
             "waiting": self._waiting,
             "issuing": self._issuing,
@@ -757,6 +924,10 @@ class Story:
 
     def _lost(self, target: int, choice: int) -> None:
         attempt = self.attempts[target]
+        if choice % 7 == 6:
+            news = late(self.now, f"late-{target}-{attempt}", target=target, attempt=attempt)
+            self._tell(target, "lost", news)
+            return
         if choice % 3:
             self._followed(target, choice)
             return
@@ -782,6 +953,11 @@ class Story:
         self._tell(target, "ended", event)
 
     def _ended(self, target: int, choice: int) -> None:
+        if outcomes_of(self.events)[target] is Outcome.UNKNOWN and choice % 3:
+            outcome = SAID[choice % len(SAID)]
+            phase = "waiting" if outcome is Outcome.NOT_STARTED else "ended"
+            self._tell(target, phase, resolved(self.now, outcome, target))
+            return
         if choice % 2:
             event = TargetRelapsed(at=BEGIN + self.now, target=target, reason="went bad")
             self._tell(target, "ended", event)
@@ -812,7 +988,7 @@ def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
     outcomes = [Outcome.NOT_STARTED] * SIZE
     for event in events:
         match event:
-            case TargetEnded():
+            case TargetEnded() | TargetResolved():
                 outcomes[event.target] = event.outcome
             case TargetRelapsed():
                 outcomes[event.target] = Outcome.FAILED
@@ -823,51 +999,70 @@ def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
     return outcomes
 
 
-def fate_of(events: Sequence[Event], index: int) -> tuple[int, float, bool]:
-    """After which event the start at `index` has an end, when that is, and if it never began."""
+def is_given_back(events: Sequence[Event], index: int) -> bool:
+    """Whether the start at `index` certainly never began."""
     start = events[index]
     assert isinstance(start, RestartRequested)
-    for later, event in enumerate(events[index + 1 :], start=index + 1):
+    for event in events[index + 1 :]:
         match event:
-            case RestartWithdrawn(target=start.target):
-                return later, event.at, True
-            case RestartAnswered(target=start.target) if event.answer.verdict.gives_back:
-                return later, event.at, True
-            case RestartDisproved(target=start.target):
-                return later, event.at, False
-            case TargetEnded(target=start.target):
-                return later, event.slot_until or event.at, False
+            case RestartWithdrawn(target=start.target, attempt=start.attempt):
+                return True
+            case RestartAnswered(target=start.target, attempt=start.attempt):
+                return event.answer.verdict.gives_back
             case _:
                 pass
-    return len(events), float("inf"), False
+    return False
+
+
+def holds(events: Sequence[Event], index: int, moment: int) -> bool:
+    """Whether the start at `index` holds its slot when the event at `moment` happens."""
+    start = events[index]
+    assert isinstance(start, RestartRequested)
+    if moment < index or is_given_back(events[: moment + 1], index):
+        return False
+    until = float("inf")
+    for now in range(index + 1, moment + 1):
+        event = events[now]
+        match event:
+            case RestartDisproved(target=start.target) | TargetResolved(target=start.target):
+                until = min(until, event.at)
+            case TargetEnded(target=start.target):
+                until = min(until, event.slot_until or event.at)
+            case RunResumed() if outcomes_of(events[:now])[start.target] in event.again:
+                break  # whatever comes now is about another start
+            case _:
+                pass
+    return events[moment].at < until
 
 
 def naive_in_progress(events: Sequence[Event]) -> int:
     grants = [n for n, event in enumerate(events) if isinstance(event, RestartRequested)]
-    fates = {n: fate_of(events, n) for n in grants}
-
-    def holds(start: int, moment: int) -> bool:
-        said, until, returned = fates[start]
-        if moment < start:
-            return False
-        return moment < said or (not returned and events[moment].at < until)
-
-    return max((sum(holds(n, moment) for n in grants) for moment in grants), default=0)
+    return max((sum(holds(events, n, moment) for n in grants) for moment in grants), default=0)
 
 
-def naive_in_window(events: Sequence[Event], plan: Plan, rate: Rate) -> int:
-    starts = [
-        (event.at, scope_value(plan.targets[event.target], rate.scope))
-        for n, event in enumerate(events)
-        if isinstance(event, RestartRequested) and not fate_of(events, n)[2]
-    ]
-    return max(
-        (
-            sum(value == other and at <= later <= at + rate.per for later, other in starts)
-            for at, value in starts
-        ),
-        default=0,
-    )
+def naive_in_window(events: Sequence[Event], plan: Plan) -> dict[str, int]:
+    """For every start: how many of those before it each rate of the day counted with it."""
+    most: dict[str, int] = {}
+    rates = [limit for limit in plan.policy.limits if isinstance(limit, Rate)]
+    starts: list[tuple[float, Target]] = []
+    for n, event in enumerate(events):
+        match event:
+            case LimitsChanged():
+                rates = [Rate.parse(text) for text in event.limits if "/" in text]
+            case RestartRequested() if not is_given_back(events, n):
+                starts.append((event.at, plan.targets[event.target]))
+                for rate in rates:
+                    value = scope_value(starts[-1][1], rate.scope)
+                    count = sum(
+                        event.at - at <= rate.per and scope_value(target, rate.scope) == value
+                        for at, target in starts
+                    )
+                    most[str(rate)] = max(count, most.get(str(rate), 0))
+            case _:
+                pass
+        for rate in rates:
+            most.setdefault(str(rate), 0)
+    return most
 
 
 @given(stories())
@@ -878,7 +1073,10 @@ def test_any_run_has_a_valid_and_complete_report(events: list[Event]) -> None:
     assert [target["cluster_id"] for target in targets] == [f"c{n}" for n in range(SIZE)]
     assert [target["outcome"] for target in targets] == outcomes_of(events)
     jobs = [
-        j for event in events if isinstance(event, RestartAnswered) for j in event.answer.job_ids
+        job
+        for event in events
+        if isinstance(event, RestartAnswered | AnswerArrivedLate)
+        for job in event.answer.job_ids
     ]
     assert document["job_ids"] == list(dict.fromkeys(jobs))
     assert {job for target in targets for job in target["job_ids"]} == set(jobs)
@@ -897,11 +1095,7 @@ def test_observed_is_what_counting_by_hand_gives(events: list[Event]) -> None:
     plan = fleet(SIZE, limits=OBSERVED)
     observed = reported(plan, *events)["observed"]
     assert observed["max_in_progress"] == naive_in_progress(events)
-    assert observed["max_started_in_window"] == {
-        str(rate): naive_in_window(events, plan, rate)
-        for rate in OBSERVED
-        if isinstance(rate, Rate)
-    }
+    assert observed["max_started_in_window"] == naive_in_window(events, plan)
 
 
 @given(stories())

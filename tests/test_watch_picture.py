@@ -14,6 +14,7 @@ from orchestrator.model import (
     Answer,
     ClusterState,
     Event,
+    LimitsChanged,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -433,6 +434,35 @@ def test_time_left_counts_waves_soaks_and_narrow_limits() -> None:
     assert narrow.left(180.0) == pytest.approx(max(17 * 60.0, 5 * 600.0 + 60.0))
 
 
+def test_time_left_counts_the_soak_that_goes_on() -> None:
+    """During a soak the rest of it is part of the estimate."""
+    hand = Hand(fleet(6), Concurrency(3), waves=("3", "rest"), soak=100.0)
+    hand.start(0.0)
+    for target in range(3):
+        hand.end(target, 60.0)
+    hand.turn(60.0)
+    assert hand.left(90.0) == pytest.approx(70.0 + 60.0)
+
+
+def test_limits_that_were_changed_count() -> None:
+    """A run that went on under other limits is judged by those, whatever its plan said."""
+    before = Hand(fleet(8, 2), Concurrency(4))
+    changed = LimitsChanged(
+        at=0.0, limits=("2", "project=1"), max_failures="0", by="ana", is_looser=False
+    )
+    hand = Hand(fleet(8, 2), Concurrency(4))
+    hand.campaign = Campaign("2026-11-23-7k3f", before.campaign.plan, [changed])
+    hand.tally = Tally(hand.campaign)
+    hand.start(0.0)
+    for target in range(3):
+        hand.end(target, target * 60.0 + 60.0)
+        hand.start(target * 60.0 + 60.0)
+    # One cluster at a time in each of two projects, four of which are left in the bigger.
+    assert hand.left(180.0) is not None
+    assert "limit project=1 at once: fullest" in hand.text(180.0)
+    assert "limit 2 at once" in hand.text(180.0)
+
+
 def test_time_left_of_a_stopping_run_is_that_of_what_runs() -> None:
     """Nothing new starts, so the youngest restart decides; overdue ones are not guessed at."""
     hand = Hand(fleet(30), Concurrency(3))
@@ -463,6 +493,8 @@ def test_the_summary_says_how_it_ended() -> None:
     assert "stopped at" in lines[0].text
     assert lines[2].text == "not started 3 of 3"
     assert lines[-1].text == "stopped: deadline"
+    stopped.tell(RunAborted(at=7.0, by="SIGINT"))
+    assert "aborted at" in summary(stopped.campaign, 8.0, tally=stopped.tally, wall=wall)[0].text
 
 
 @given(text=st.text(st.characters(), max_size=40))

@@ -17,6 +17,9 @@ from orchestrator.errors import ExitCode, OrchestratorError
 
 _COMMANDS = {
     "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
+    "resume": ("orchestrator.cli.resume", "Go on with a run that stopped or crashed."),
+    "resolve": ("orchestrator.cli.history", "Settle an unknown by what a person knows."),
+    "verify": ("orchestrator.cli.history", "Recompute whether a run kept its promises."),
     "report": ("orchestrator.cli.history", "Write the report of a run again."),
     "runs": ("orchestrator.cli.history", "List the runs of the journal."),
     "simulate": ("orchestrator.cli.simulate", "Serve a pretend service on loopback."),

@@ -13,8 +13,10 @@ import click
 from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
+from orchestrator.history import list_runs, report_run, resolve_target, verify_run
 from orchestrator.journal import RunSummary
-from orchestrator.session import list_runs, report_run
+from orchestrator.model import Outcome
+from orchestrator.whoami import whoami
 
 
 @click.command()
@@ -62,6 +64,58 @@ def report(
 
 async def _report(settings: Settings, run: str | None, path: str) -> None:
     await report_run(settings, run, path, stdout=sys.stdout)
+
+
+@click.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."
+)
+@settings_options(JOURNAL)
+def verify(run: str | None, *, output: str, config_file: Path | None, **given: Any) -> int:
+    """Recompute from the journal whether RUN, or the newest run, kept what is promised.
+
+    Prints for each limit the most there ever was, and anything twice, lost or pretended; the exit
+    code is 1 if a promise was broken.
+    """
+    settings = settings_from(given, config_file)
+    findings = anyio.run(verify_run, settings, run)
+    if output == "json":
+        click.echo(json.dumps(findings.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(findings.lines()))
+    return ExitCode.OK if findings.is_kept else ExitCode.SOME_FAILED
+
+
+@click.command()
+@click.argument("run")
+@click.argument("target", metavar="PROJECT/CLUSTER")
+@click.option(
+    "--as", "outcome", required=True, type=click.Choice(["restarted", "failed", "not-started"]),
+    help="What became of it.",
+)  # fmt: skip
+@click.option("--reason", metavar="TEXT", help="How that is known, for the report.")
+@settings_options((*JOURNAL, "operator"))
+def resolve(
+    run: str,
+    target: str,
+    *,
+    outcome: str,
+    reason: str | None,
+    config_file: Path | None,
+    **given: Any,
+) -> int:
+    """Say what became of a TARGET of RUN whose outcome is unknown; its slot is free then."""
+    settings = settings_from(given, config_file)
+    by = settings.operator or whoami()
+    meant = Outcome(outcome.replace("-", "_"))
+
+    async def settle() -> None:
+        await resolve_target(settings, run, target, meant, by=by, reason=reason)
+
+    anyio.run(settle)
+    click.echo(f"{target} of run {run} is {outcome} now, on the word of {by}", err=True)
+    return ExitCode.OK
 
 
 def _record(run: RunSummary) -> dict[str, object]:

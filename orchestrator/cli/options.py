@@ -1,7 +1,7 @@
 """Options that several commands share, made from the table of settings."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,8 @@ from orchestrator.config import (
     load_settings,
     user_config_file,
 )
+from orchestrator.errors import UsageError
+from orchestrator.model import Outcome
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -70,11 +72,25 @@ def settings_from(given: dict[str, Any], config_file: Path | None) -> Settings:
     Raises:
         ConfigError: every mistake in options, environment and file.
     """
+    return settings_with(options_in(given), config_file)
+
+
+def options_in(given: dict[str, Any]) -> dict[str, object]:
+    """Take the settings' options out of `given`; the names are those of the file."""
     options = {}
     for name, key in KEYS.items():
         parameter = "wait" if name == "follow.wait" else key.option.replace("-", "_")
         if parameter in given:
             options[name] = given.pop(parameter)
+    return options
+
+
+def settings_with(options: Mapping[str, object], config_file: Path | None) -> Settings:
+    """Load settings with these options over environment, file and defaults.
+
+    Raises:
+        ConfigError: every mistake in options, environment and file.
+    """
     return load_settings(
         options=options,
         environ=os.environ,
@@ -82,3 +98,21 @@ def settings_from(given: dict[str, Any], config_file: Path | None) -> Settings:
         cwd=Path.cwd(),
         user_config=user_config_file(),
     )
+
+
+def outcomes(text: str | None) -> frozenset[Outcome] | None:
+    """Read `failed,unknown`.
+
+    Raises:
+        UsageError: a name is no outcome, or there is none.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in set(Outcome)]
+    if unknown or not names:
+        raise UsageError(
+            f"--only {text!r}: {', '.join(unknown) or 'nothing'} is no outcome; "
+            f"use some of {', '.join(Outcome)}"
+        )
+    return frozenset(Outcome(name) for name in names)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.options import settings_from, settings_options
+from orchestrator.cli.ending import say_how_it_ended
+from orchestrator.cli.options import outcomes, settings_from, settings_options
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.fleet import Fleet, Format, read_fleet
-from orchestrator.model import Outcome
+from orchestrator.history import find_unfinished
+from orchestrator.journal import RunState, RunSummary
 from orchestrator.plan import Plan
 from orchestrator.preflight import prepare
 from orchestrator.report import plan_member
-from orchestrator.session import Result, Simulation, run_plan
-from orchestrator.span import format_span
+from orchestrator.session import Result, Simulation, resume_run, run_plan
+from orchestrator.span import format_span, parse_moment
 
 
 @click.command()
@@ -46,6 +49,11 @@ from orchestrator.span import format_span
     "--trace", type=click.Path(path_type=Path), metavar="FILE",
     help="Where the simulator writes what it did, with --simulate.",
 )  # fmt: skip
+@click.option(
+    "--since", metavar="TIME|SPAN",
+    help="Skip what the journal knows as restarted since then.",
+)  # fmt: skip
+@click.option("--new", is_flag=True, help="Begin anew even if a run of this plan is not finished.")
 @click.option("--no-reissue", is_flag=True, help="Never repeat a call whose answer was lost.")
 @click.option("-v", "--verbose", is_flag=True, help="Log every step: --log-level debug.")
 @click.option(
@@ -73,27 +81,65 @@ def restart(
     if verbose:
         given["log_level"] = "debug"
     settings = settings_from(given, config_file)
+    since = _moment_before(given["since"])
     read = read_fleet(
         fleet,
         stdin=sys.stdin.buffer,
         format_=Format(format_) if format_ else None,
-        only=_outcomes(only),
+        only=outcomes(only),
     )
     plan = prepare(read, settings)
     _describe(plan, read)
     if given["dry_run"]:
         _print_plan(plan, given["output"])
         return ExitCode.OK
-    _confirm(plan, yes=given["yes"], expect=given["expect"], is_simulated=given["simulate"])
     simulation = _simulation(given)
-    result = anyio.run(_run, plan, settings, simulation)
-    _say_how_it_ended(result)
+    if simulation is None and not given["new"]:
+        unfinished = anyio.run(find_unfinished, settings, plan)
+        if unfinished is not None:
+            return _go_on_with(unfinished, settings)
+    _confirm(plan, yes=given["yes"], expect=given["expect"], is_simulated=simulation is not None)
+    watch = partial(watchers_for, settings, sys.stderr)
+
+    async def run() -> Result:
+        return await run_plan(
+            plan, settings, simulation=simulation, watch=watch, new=given["new"], since=since
+        )
+
+    result = anyio.run(run)
+    say_how_it_ended(result)
     return result.exit_code
 
 
-async def _run(plan: Plan, settings: Settings, simulation: Simulation | None) -> Result:
+def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
+    """Offer to resume the run of the same plan that is not finished."""
+    run_id = unfinished.run_id
+    what = f"run {run_id} of the same plan is {unfinished.state}"
+    if unfinished.state is RunState.RUNNING or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            f"{what}; nothing was sent. `orchestrator resume {run_id}` goes on with it, "
+            "--new begins anew and restarts again what it has restarted"
+        )
+    click.echo(f"{what}. Go on with it? Type yes, or no to leave: ", err=True, nl=False)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise UsageError("nothing was sent; --new begins anew")
     watch = partial(watchers_for, settings, sys.stderr)
-    return await run_plan(plan, settings, simulation=simulation, watch=watch)
+
+    async def go_on() -> Result:
+        return await resume_run(run_id, lambda _kept: settings, watch=lambda _: watch)
+
+    result = anyio.run(go_on)
+    say_how_it_ended(result)
+    return result.exit_code
+
+
+def _moment_before(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_moment(text, now=time.time(), sign=-1)
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from error
 
 
 def _simulation(given: dict[str, Any]) -> Simulation | None:
@@ -103,19 +149,6 @@ def _simulation(given: dict[str, Any]) -> Simulation | None:
                 raise UsageError(f"--{name} is for the simulator; give --simulate too, or leave it")
         return None
     return Simulation.load(given["scenario"], seed=given["seed"], trace=given["trace"])
-
-
-def _outcomes(text: str | None) -> frozenset[Outcome] | None:
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in set(Outcome)]
-    if unknown or not names:
-        raise UsageError(
-            f"--only {text!r}: {', '.join(unknown) or 'nothing'} is no outcome; "
-            f"use some of {', '.join(Outcome)}"
-        )
-    return frozenset(Outcome(name) for name in names)
 
 
 def _describe(plan: Plan, read: Fleet) -> None:
@@ -195,15 +228,3 @@ def _confirm(plan: Plan, *, yes: bool, expect: int | None, is_simulated: bool) -
     typed = sys.stdin.readline().strip()
     if typed != str(total):
         raise UsageError(f"{typed!r} is not {total}; nothing was sent")
-
-
-def _say_how_it_ended(result: Result) -> None:
-    counts = ", ".join(f"{n} {outcome}" for outcome, n in result.counts.items() if n)
-    lines = [f"run {result.run_id} {result.outcome}: {counts}"]
-    if result.stop_reason:
-        lines.append(f"stopped by {result.stop_reason}")
-    if result.report != "-":
-        lines.append(f"report: {result.report}")
-    if result.exit_code in {ExitCode.STOPPED, ExitCode.ABORTED, ExitCode.UNAVAILABLE}:
-        lines.append(f"to go on: orchestrator resume {result.run_id}")
-    click.echo("\n".join(lines), err=True)

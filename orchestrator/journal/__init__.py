@@ -1,6 +1,7 @@
 """What happened, in order, for good: events of runs, and the ledger of starts that runs share."""
 
 from orchestrator.journal.clock import SteadyClock
+from orchestrator.journal.lease import LEASE_TTL, LeaseRecord
 from orchestrator.journal.memory import MemoryJournal, MemoryStore
 from orchestrator.journal.sqlite import SqliteJournal, SqliteStore, open_store
 from orchestrator.journal.store import (
@@ -14,8 +15,10 @@ from orchestrator.journal.store import (
 )
 
 __all__ = [
+    "LEASE_TTL",
     "Clock",
     "Decide",
+    "LeaseRecord",
     "MemoryJournal",
     "MemoryStore",
     "RunJournal",

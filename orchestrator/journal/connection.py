@@ -296,7 +296,10 @@ def _find_axis(connection: sqlite3.Connection, host: Host) -> Axis:
 
 def _latest(connection: sqlite3.Connection) -> float:
     """Return the latest moment on the axis that anything was recorded at."""
-    moments = connection.execute("SELECT max(created_at) FROM run UNION SELECT max(at) FROM event")
+    moments = connection.execute(
+        """SELECT max(created_at) FROM run UNION SELECT max(at) FROM event
+            UNION SELECT max(heartbeat_at) FROM lease"""
+    )
     return max((moment for (moment,) in moments if moment is not None), default=-math.inf)
 
 

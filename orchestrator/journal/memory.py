@@ -3,22 +3,34 @@
 Several runs may share one `MemoryStore`; it is lost with the process, and that is its point.
 """
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import anyio.lowlevel
 
 from orchestrator.errors import JournalError
+from orchestrator.journal.lease import (
+    LEASE_TTL,
+    RENEWALS,
+    LeaseRecord,
+    Succession,
+    is_held,
+    lease_is_lost,
+    succeed,
+)
 from orchestrator.journal.store import (
     ALPHABET,
     Clock,
     Decide,
     RunRecord,
     RunSummary,
+    check_evidence,
     cluster_is_taken,
     is_live,
     no_such_run,
+    refuse_second,
+    restarted_after,
     run_exists,
     run_id_at,
     start_exists,
@@ -33,7 +45,7 @@ _Key = tuple[str, int, int]
 _Cluster = tuple[str, str, str]
 
 
-def _everyone_lives(_: RunnerStarted) -> bool:
+def _everyone_lives(_: str) -> bool:
     return True
 
 
@@ -42,6 +54,7 @@ class _Run:
     record: RunRecord
     wall_created_at: float
     events: list[Event] = field(default_factory=list)
+    lease: LeaseRecord | None = None
 
 
 class _Ledger:
@@ -63,8 +76,8 @@ class _Ledger:
             self._occupy(_cluster(world, start), key, start)
         self.changes.extend(rows)
 
-    def since(self, seen: int, world: str, but: str) -> list[Start]:
-        """Return what changed after the first `seen` changes, in runs of `world` other than one."""
+    def since(self, seen: int, world: str, but: str | None = None) -> list[Start]:
+        """Return what changed after the first `seen` changes, in runs of `world` but for one."""
         keys = dict.fromkeys(self.changes[seen:])
         return [self.starts[key] for key in keys if key[0] != but and self._worlds[key[0]] == world]
 
@@ -134,7 +147,7 @@ class MemoryStore:
     Args:
         clock: the axis of all moments, often one that jumps.
         random: where the letters of run ids come from; pass a seeded one to repeat a story.
-        is_alive: whether the process of a run that has not finished still lives.
+        is_alive: whether an owner still lives; one who does not loses its runs at once.
     """
 
     def __init__(
@@ -142,7 +155,7 @@ class MemoryStore:
         clock: Clock,
         *,
         random: Random | None = None,
-        is_alive: Callable[[RunnerStarted], bool] = _everyone_lives,
+        is_alive: Callable[[str], bool] = _everyone_lives,
     ) -> None:
         self.clock = clock
         self._random = random or Random()
@@ -159,11 +172,14 @@ class MemoryStore:
             if run_id not in self._runs:
                 return run_id
 
-    async def create_run(self, record: RunRecord) -> None:
-        """Keep the run."""
+    async def create_run(self, record: RunRecord, *, alone: bool = False) -> None:
+        """Keep the run; if it has to be alone, no other of its plan may be unfinished."""
         await anyio.lowlevel.checkpoint()
         if record.run_id in self._runs:
             raise run_exists(record.run_id)
+        if alone:
+            same_world = [r for r in self._runs.values() if r.record.world == record.world]
+            refuse_second(record, [self._summary(run) for run in same_world])
         wall = record.created_at + self.clock.wall_offset
         self._runs[record.run_id] = _Run(record, wall)
 
@@ -187,10 +203,56 @@ class MemoryStore:
         if run is not None and run.events:
             yield list(run.events)
 
-    async def journal(self, run_id: str, *, horizon: float) -> "MemoryJournal":
-        """Open a run for writing."""
+    async def starts(self, world: str) -> list[Start]:
+        """Return the whole ledger of a world, in the order of grants."""
         await anyio.lowlevel.checkpoint()
-        return MemoryJournal(self._run(run_id), self._ledger, self.clock, horizon)
+        numbers = {run_id: number for number, run_id in enumerate(self._runs)}
+        return sorted(
+            self._ledger.since(0, world),
+            key=lambda one: (one.granted_at, numbers[one.run_id], one.target, one.attempt),
+        )
+
+    async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
+        """Return project and cluster of what was restarted well after a steady moment."""
+        await anyio.lowlevel.checkpoint()
+        found: set[tuple[str, str]] = set()
+        for run in self._runs.values():
+            if run.record.world == world:
+                targets = run.record.plan.targets
+                found.update(
+                    (targets[position].project_id, targets[position].cluster_id)
+                    for position in restarted_after(run.events, at)
+                )
+        return frozenset(found)
+
+    async def lease(self, run_id: str) -> LeaseRecord | None:
+        """Return who works on a run or did last."""
+        await anyio.lowlevel.checkpoint()
+        run = self._runs.get(run_id)
+        return None if run is None else run.lease
+
+    async def journal(
+        self, run_id: str, *, horizon: float, owner: str = "", ttl: float = LEASE_TTL
+    ) -> "MemoryJournal":
+        """Take a run's lease and open it for writing."""
+        await anyio.lowlevel.checkpoint()
+        run, now = self._run(run_id), self.clock.now()
+        succession = succeed(run.lease, now, self._is_dead, self.clock.wall_offset)
+        run.lease = LeaseRecord(
+            run_id=run_id,
+            owner=owner,
+            host="",
+            boot_id=None,
+            pid=0,
+            epoch=succession.epoch,
+            taken_at=now,
+            heartbeat_at=now,
+            expires_at=now + ttl,
+        )
+        return MemoryJournal(run, succession, self._ledger, self.clock, horizon=horizon, ttl=ttl)
+
+    def _is_dead(self, lease: LeaseRecord) -> bool:
+        return not self._is_alive(lease.owner)
 
     def _run(self, run_id: str) -> _Run:
         run = self._runs.get(run_id)
@@ -204,7 +266,9 @@ class MemoryStore:
             for event in reversed(run.events)
             if isinstance(event, RunnerStarted | RunFinished)
         )
-        state, outcome, exit_code = state_of(next(words, None), self._is_alive)
+        lease = run.lease
+        held = is_held(lease, self.clock.now(), self._is_dead)
+        state, outcome, exit_code = state_of(next(words, None), is_held=held)
         return RunSummary(
             run_id=run.record.run_id,
             created_at=run.record.created_at,
@@ -212,30 +276,57 @@ class MemoryStore:
             operator=run.record.operator,
             change=run.record.change,
             targets=len(run.record.plan.targets),
+            plan_id=run.record.plan.plan_id,
             state=state,
             outcome=outcome,
             exit_code=exit_code,
             world=run.record.world,
+            owner=lease.describe() if held and lease is not None else None,
         )
 
 
 class MemoryJournal:
     """Where one run of a `MemoryStore` writes."""
 
-    def __init__(self, run: _Run, ledger: _Ledger, clock: Clock, horizon: float) -> None:
+    def __init__(
+        self,
+        run: _Run,
+        succession: Succession,
+        ledger: _Ledger,
+        clock: Clock,
+        *,
+        horizon: float,
+        ttl: float,
+    ) -> None:
         self._run = run
+        self._succession = succession
         self._ledger = ledger
         self._clock = clock
         self._horizon = horizon
+        self._ttl = ttl
         self._seen: int | None = None
         self._closed = False
+
+    @property
+    def epoch(self) -> int:
+        """The number of our lease."""
+        return self._succession.epoch
+
+    @property
+    def took_over(self) -> LeaseRecord | None:
+        """The previous holder, if it did not give the run back."""
+        return self._succession.took_over
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the previous holder may still be at work."""
+        return self._succession.is_inherited
 
     async def write(self, decide: Decide) -> None:
         """Decide and record in one step; nothing can come in between."""
         # Cancellation is met before, never after: what was written must not look undone.
         await anyio.lowlevel.checkpoint()
-        if self._closed:
-            raise JournalError(f"the journal of run {self._run.record.run_id} is closed")
+        lease = self._check_lease()
         events = decide(self._foreign())
         seen = len(self._ledger.changes)
         draft = _Draft(self._ledger, self._run.record)
@@ -244,11 +335,39 @@ class MemoryJournal:
         self._ledger.take_over(self._run.record.world, draft.rows)
         self._run.events.extend(events)
         self._seen = seen
+        if self._clock.now() >= lease.heartbeat_at + self._ttl / RENEWALS:
+            self._renew(lease)
+
+    async def beat(self) -> None:
+        """Renew the lease."""
+        await anyio.lowlevel.checkpoint()
+        self._renew(self._check_lease())
+
+    async def testify(self, events: Sequence[Event]) -> None:
+        """Record evidence, lease or not."""
+        await anyio.lowlevel.checkpoint()
+        check_evidence(events)
+        self._run.events.extend(events)
 
     async def close(self) -> None:
-        """Write no more."""
-        await anyio.lowlevel.checkpoint()
+        """Write no more, and give the lease back."""
         self._closed = True
+        lease = self._run.lease
+        if lease is not None and lease.epoch == self.epoch and lease.released_at is None:
+            self._run.lease = replace(lease, released_at=self._clock.now())
+        await anyio.lowlevel.checkpoint()
+
+    def _check_lease(self) -> LeaseRecord:
+        run_id, lease = self._run.record.run_id, self._run.lease
+        if self._closed:
+            raise JournalError(f"the journal of run {run_id} is closed")
+        if lease is None or lease.epoch != self.epoch:
+            raise lease_is_lost(run_id, lease, self._clock.wall_offset)
+        return lease
+
+    def _renew(self, lease: LeaseRecord) -> None:
+        now = self._clock.now()
+        self._run.lease = replace(lease, heartbeat_at=now, expires_at=now + self._ttl)
 
     def _foreign(self) -> list[Start]:
         record = self._run.record

@@ -1,13 +1,13 @@
-"""Whether the process that took up a run can be shown to be gone."""
+"""Whether the process that holds a lease can be shown to be gone."""
 
 import math
 import os
 import socket
 from pathlib import Path
 
-from orchestrator.journal.clock import uptime
+from orchestrator.journal.clock import Host
+from orchestrator.journal.lease import LeaseRecord
 from orchestrator.journal.store import Clock
-from orchestrator.model import RunnerStarted
 
 _DEAD = {"Z", "X"}
 """States of a process that has ended and was not yet cleared away."""
@@ -16,22 +16,25 @@ _SLACK = 1.0
 """Seconds between a process's start as the kernel rounds it, and our clock."""
 
 
-def may_live(runner: RunnerStarted, clock: Clock) -> bool:
-    """Whether the runner may still be at work; False only where its death is certain.
+def is_dead(lease: LeaseRecord, clock: Clock, host: Host) -> bool:
+    """Whether the holder's process is certainly gone.
 
     Another host cannot be looked at from here, so its processes may live.
     """
-    if runner.host != socket.gethostname():
+    if lease.host != socket.gethostname():
+        return False
+    boot_id = host.boot_id()
+    if None not in {boot_id, lease.boot_id} and boot_id != lease.boot_id:
         return True
     try:
-        os.kill(runner.pid, 0)
+        os.kill(lease.pid, 0)
     except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError, ValueError):
+        return True
+    except (PermissionError, OverflowError):
         pass  # somebody else's process of that number: its age decides
-    began = _began_at(runner.pid)
-    # A process that is younger than the runner's first word only has the same number.
-    return began is None or clock.now() - (uptime() - began) <= runner.at + _SLACK
+    began = _began_at(lease.pid)
+    # A process that is younger than the lease only has the same number.
+    return began is not None and clock.now() - (host.uptime() - began) > lease.taken_at + _SLACK
 
 
 def _began_at(pid: int) -> float | None:

@@ -24,20 +24,25 @@ _FIRST = (
         tool_version TEXT NOT NULL, targets INTEGER NOT NULL, plan TEXT NOT NULL,
         settings TEXT NOT NULL)""",
     """CREATE TABLE target (
-        run_id TEXT NOT NULL, target INTEGER NOT NULL, project_id TEXT NOT NULL,
+        run INTEGER NOT NULL, target INTEGER NOT NULL, project_id TEXT NOT NULL,
         cluster_id TEXT NOT NULL, region TEXT, labels TEXT, data TEXT,
-        PRIMARY KEY (run_id, target)) WITHOUT ROWID""",
+        PRIMARY KEY (run, target)) WITHOUT ROWID""",
+    # Who works on a run, or did last: see lease.py.
+    """CREATE TABLE lease (
+        run INTEGER PRIMARY KEY, owner TEXT NOT NULL, host TEXT NOT NULL, boot_id TEXT,
+        pid INTEGER NOT NULL, epoch INTEGER NOT NULL, taken_at REAL NOT NULL,
+        heartbeat_at REAL NOT NULL, expires_at REAL NOT NULL, released_at REAL)""",
+    # In the order of writing within a run, with no index beside the rows themselves.
     """CREATE TABLE event (
-        seq INTEGER PRIMARY KEY, run_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-        target INTEGER, data TEXT)""",
-    "CREATE INDEX event_of_run ON event (run_id)",
-    "CREATE INDEX event_of_runner ON event (run_id) WHERE target IS NULL",
+        run INTEGER NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+        target INTEGER, data TEXT, PRIMARY KEY (run, seq)) WITHOUT ROWID""",
+    "CREATE INDEX event_of_runner ON event (run) WHERE target IS NULL",
     """CREATE TABLE start (
-        run_id TEXT NOT NULL, target INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        run INTEGER NOT NULL, target INTEGER NOT NULL, attempt INTEGER NOT NULL,
         world TEXT NOT NULL, project_id TEXT NOT NULL, cluster_id TEXT NOT NULL, region TEXT,
         labels TEXT, granted_at REAL NOT NULL, settled_at REAL, ended_at REAL,
         returned INTEGER NOT NULL DEFAULT 0, version INTEGER NOT NULL,
-        PRIMARY KEY (run_id, target, attempt)) WITHOUT ROWID""",
+        PRIMARY KEY (run, target, attempt)) WITHOUT ROWID""",
     "CREATE INDEX start_by_version ON start (version)",
     # One cluster has at most one live start, whoever decided so: the last guard against twice.
     """CREATE UNIQUE INDEX start_live ON start (world, project_id, cluster_id)

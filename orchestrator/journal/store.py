@@ -7,7 +7,10 @@ Rules:
   real one, or one simulator; runs of different worlds know nothing of each other.
 - `RunJournal.write` is one durable transaction around a decision. Others' starts are handed over
   as whole rows: a row may come again, and the last one counts.
-- A moment in the ledger that is set stays. What was given back counts nowhere.
+- A settling in the ledger stays, and of several ends the earliest counts. What was given back
+  counts nowhere. Moments are kept to the microsecond.
+- One runner at a time works on a run: `Store.journal` takes its lease, see `lease.py`. Evidence is
+  taken from anybody.
 - One cluster has at most one live start: begun, neither ended nor given back.
 
 The rules are here as pure functions; a store in SQL mirrors them, and one contract suite holds
@@ -15,20 +18,24 @@ every store to the same behaviour.
 """
 
 import difflib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from orchestrator.errors import JournalError
+from orchestrator.errors import ImpossibleEventError, JournalError, UsageError
+from orchestrator.journal.lease import LEASE_TTL, LeaseRecord
 from orchestrator.limits import Start
 from orchestrator.model import (
+    AnswerArrivedLate,
     Event,
+    Outcome,
     RestartRequested,
     RunFinished,
-    RunnerStarted,
     Target,
+    TargetEnded,
+    TargetRelapsed,
 )
 from orchestrator.plan import Plan
 
@@ -75,13 +82,13 @@ class RunState(StrEnum):
     """What can be said of a run from outside."""
 
     RUNNING = "running"
-    """Its runner lives, or cannot be shown to be dead."""
+    """Somebody holds its lease, and is not certainly dead."""
     STOPPED = "stopped"
     """Its runner ended before the work did."""
     FINISHED = "finished"
     """Nothing is left to do."""
     INTERRUPTED = "interrupted"
-    """Its runner is gone without a word; `resume` takes it up."""
+    """Nobody works on it, and nobody said that it was over; `resume` takes it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +101,13 @@ class RunSummary:
     operator: str
     change: str | None
     targets: int
+    plan_id: str
     state: RunState
     outcome: str | None
     exit_code: int | None
     world: str
+    owner: str | None = None
+    """Who works on it: `ana@bastion-1 pid 123 on bastion-1`; None if nobody does."""
 
 
 # ------------------------------------------------------------------------------------- protocols
@@ -105,6 +115,18 @@ class RunSummary:
 
 class RunJournal(Protocol):
     """Where one run writes what happens; what the engine asks for, and an end."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of our lease: the first runner's is 1, and each one after has the next."""
+
+    @property
+    def took_over(self) -> LeaseRecord | None:
+        """The previous holder, if it did not give the run back."""
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the previous holder's death is not certain, so that it may still be asking."""
 
     async def write(self, decide: Decide) -> None:
         """Decide and record in one durable transaction; calls are carried out one after another.
@@ -117,10 +139,26 @@ class RunJournal(Protocol):
 
         Raises:
             JournalError: nothing of it is in the journal; it may be tried again.
+            LeaseError: the run belongs to another runner now; nothing of it is in the journal.
+        """
+
+    async def beat(self) -> None:
+        """Renew the lease; a `write` does it too when a third of the lease's time is over.
+
+        Raises:
+            JournalError: it could not be renewed.
+            LeaseError: the run belongs to another runner now.
+        """
+
+    async def testify(self, events: Sequence[Event]) -> None:
+        """Record evidence (`AnswerArrivedLate`), whoever the run belongs to; the ledger stays.
+
+        Raises:
+            JournalError: nothing of it is in the journal.
         """
 
     async def close(self) -> None:
-        """Write no more; harmless when repeated."""
+        """Write no more, and give the lease back if that is possible; harmless when repeated."""
 
 
 class Store(Protocol):
@@ -133,10 +171,15 @@ class Store(Protocol):
     async def new_run_id(self) -> str:
         """Return an id that no run here has: the date of the wall clock (UTC) and four letters."""
 
-    async def create_run(self, record: RunRecord) -> None:
+    async def create_run(self, record: RunRecord, *, alone: bool = False) -> None:
         """Keep the run, durably.
 
+        Args:
+            record: the run.
+            alone: refuse it while another run of the same plan and world is not finished.
+
         Raises:
+            UsageError: it is not alone; nothing of it was kept.
             JournalError: nothing of it was kept.
         """
 
@@ -153,13 +196,30 @@ class Store(Protocol):
     def events(self, run_id: str) -> AsyncIterator[list[Event]]:
         """Yield the run's events in the order of writing, in batches, up to those of now."""
 
-    async def journal(self, run_id: str, *, horizon: float) -> RunJournal:
-        """Open a run for writing.
+    async def starts(self, world: str) -> list[Start]:
+        """Return the whole ledger of a world, in the order of grants."""
+
+    async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
+        """Return project and cluster of what was restarted well after a steady moment."""
+
+    async def lease(self, run_id: str) -> LeaseRecord | None:
+        """Return who works on a run or did last, even if it is over; None if nobody ever did."""
+
+    async def journal(
+        self, run_id: str, *, horizon: float, owner: str = "", ttl: float = LEASE_TTL
+    ) -> RunJournal:
+        """Take a run's lease and open it for writing.
 
         Args:
             run_id: a run of this store.
             horizon: the longest interval of the run's rates in seconds; starts of others that were
                 settled longer ago are of no interest.
+            owner: who works on it from here on, for those who find it taken.
+            ttl: seconds without a heartbeat after which others may take the run.
+
+        Raises:
+            LeaseError: somebody else works on it; says who, since when, and what to do.
+            JournalError: there is no such run, or it cannot be written.
         """
 
 
@@ -194,19 +254,52 @@ def still_matters(start: Start, now: float, horizon: float) -> bool:
     return start.ended_at > now or start.settled_at > now - horizon - MARGIN
 
 
-def state_of(
-    last: Event | None, is_alive: Callable[[RunnerStarted], bool]
-) -> tuple[RunState, str | None, int | None]:
-    """Return state, outcome and exit code from the last word of the run's runner."""
-    match last:
-        case RunFinished(outcome=outcome, exit_code=exit_code):
-            ended_well = outcome == "completed"
-            state = RunState.FINISHED if ended_well else RunState.STOPPED
-            return state, outcome, exit_code
-        case RunnerStarted() if is_alive(last):
-            return RunState.RUNNING, None, None
-        case _:
-            return RunState.INTERRUPTED, None, None
+def state_of(last: Event | None, *, is_held: bool) -> tuple[RunState, str | None, int | None]:
+    """Return state, outcome and exit code from the last word of the run's runner and its lease."""
+    if isinstance(last, RunFinished):
+        state = RunState.FINISHED if last.outcome == "completed" else RunState.STOPPED
+        return state, last.outcome, last.exit_code
+    return RunState.RUNNING if is_held else RunState.INTERRUPTED, None, None
+
+
+def check_evidence(events: Sequence[Event]) -> None:
+    """See that these events are evidence, and move nothing.
+
+    Raises:
+        ImpossibleEventError: one of them is not.
+    """
+    for event in events:
+        if not isinstance(event, AnswerArrivedLate):
+            raise ImpossibleEventError(f"{event.kind} is no evidence; it needs the run's lease")
+
+
+def refuse_second(record: RunRecord, others: Iterable[RunSummary]) -> None:
+    """Refuse a run while another of the same plan is not finished.
+
+    Raises:
+        UsageError: there is one; says what can be done.
+    """
+    for other in others:
+        if other.plan_id == record.plan.plan_id and other.state is not RunState.FINISHED:
+            raise UsageError(
+                f"run {other.run_id} of the same plan is {other.state}; nothing was sent. "
+                f"`orchestrator resume {other.run_id}` goes on with it, --new begins anew and "
+                "restarts again what it has restarted"
+            )
+
+
+def restarted_after(events: Iterable[Event], at: float) -> set[int]:
+    """Return the targets that were seen to end well after `at`, and stayed so."""
+    found: set[int] = set()
+    for event in events:
+        match event:
+            case TargetEnded(outcome=Outcome.RESTARTED) if event.at > at:
+                found.add(event.target)
+            case TargetRelapsed():
+                found.discard(event.target)
+            case _:
+                pass
+    return found
 
 
 def run_id_at(wall: float, letters: str) -> str:

@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from orchestrator.model import (
     AnswerArrivedLate,
     ErrorInfo,
     Event,
+    LimitsChanged,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -460,24 +461,22 @@ def _level(event: Event) -> str:
 
 
 def _run_facts(event: Event) -> Facts:
-    match event:
-        case RunnerStarted():
-            return {
-                "owner": event.owner,
-                "host": event.host,
-                "pid": event.pid,
-                "version": event.version,
-            }
-        case RunResumed():
-            return {"by": event.by, "again": [str(outcome) for outcome in event.again]}
-        case RunStopping():
-            return {"reason": event.reason, "by": event.by}
-        case RunAborted():
-            return {"by": event.by}
-        case RunFinished():
-            return {"outcome": event.outcome, "exit_code": event.exit_code}
-        case _:
-            return {}
+    names = _RUN_FACTS.get(type(event), ())
+    return {name: _plain(getattr(event, name)) for name in names}
+
+
+_RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
+    RunnerStarted: ("owner", "host", "pid", "version"),
+    RunResumed: ("by", "again"),
+    LimitsChanged: ("limits", "max_failures", "by", "is_looser"),
+    RunStopping: ("reason", "by"),
+    RunAborted: ("by",),
+    RunFinished: ("outcome", "exit_code"),
+}
+
+
+def _plain(value: Any) -> Any:
+    return [str(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def _small_facts(event: TargetEvent) -> Facts:

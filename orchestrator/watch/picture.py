@@ -37,7 +37,7 @@ from orchestrator.model import (
     TargetRelapsed,
     TargetResolved,
 )
-from orchestrator.plan import CANARY, Plan
+from orchestrator.plan import CANARY, Plan, Policy
 
 Wall = Callable[[float], datetime]
 """Turns a steady moment into wall clock time."""
@@ -103,9 +103,11 @@ class Tally:
         most = max((gate.most for gate in _rates(campaign.limits.fleet_gates())), default=0)
         self._grants: deque[float] = deque(sorted(self._granted.values()), maxlen=min(most, 10_000))
         self.crowds = [
-            _Crowd(limit, plan, campaign) for limit in plan.policy.limits if limit.scope != FLEET
+            _Crowd(limit, plan, campaign)
+            for limit in campaign.policy.limits
+            if limit.scope != FLEET
         ]
-        self._rounds = _rounds_after(plan)
+        self._rounds = _rounds_after(plan, campaign.policy)
         self._soaks = _sums_after([wave.soak for wave in plan.waves])
 
     @property
@@ -238,8 +240,8 @@ def _wave_of(plan: Plan) -> list[int]:
     return waves
 
 
-def _rounds_after(plan: Plan) -> list[float]:
-    slots = min((limit.most for limit in plan.policy.limits if _is_slots(limit)), default=math.inf)
+def _rounds_after(plan: Plan, policy: Policy) -> list[float]:
+    slots = min((limit.most for limit in policy.limits if _is_slots(limit)), default=math.inf)
     return _sums_after([max(1.0, len(wave.targets) / slots) for wave in plan.waves])
 
 
@@ -328,7 +330,7 @@ def wave_words(campaign: Campaign) -> str:
     """Say which wave is open: `wave 2 of 3: rest`."""
     waves = campaign.plan.waves
     if campaign.wave is None:
-        return f"{len(waves)} wave{_s(len(waves))}"
+        return counted(len(waves), "wave")
     name = shown(waves[campaign.wave].name)
     return f"wave {campaign.wave + 1} of {len(waves)}: {name}"
 
@@ -478,7 +480,7 @@ class _Reasons:
 def _projects(project_ids: Sequence[str]) -> str:
     if len(project_ids) == 1:
         return f"project {short(project_ids[0])}"
-    return f"{len(project_ids)} projects"
+    return counted(len(project_ids), "project")
 
 
 # ----------------------------------------------------------------------------------------- limits
@@ -760,5 +762,6 @@ def pad(text: str, width: int) -> str:
     return fitted + " " * (width - cells(fitted))
 
 
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+def counted(count: int, noun: str) -> str:
+    """Write so many of something: `1 wave`, `2 waves`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

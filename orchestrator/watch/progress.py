@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 from orchestrator.campaign import Campaign
 from orchestrator.model import (
     Event,
+    LimitsChanged,
     Outcome,
     RunAborted,
     RunFinished,
@@ -43,6 +44,7 @@ from orchestrator.watch.picture import (
     about,
     clock,
     count_words,
+    counted,
     limit_words,
     phase_words,
     picture,
@@ -215,6 +217,9 @@ class _Headlines:
                 text, tone = self._beginning(event), Tone.HEAD
             case RunResumed():
                 text = f"resumed by {shown(event.by)}"
+            case LimitsChanged():
+                limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
+                text = f"limits changed by {shown(event.by)}: {limits}"
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 text = self._wave(event)
             case RunStopping():
@@ -234,11 +239,12 @@ class _Headlines:
     def _beginning(self, event: RunnerStarted) -> str:
         plan, tally = self._campaign.plan, self.tally
         verb = "taken up again" if tally.ended or self._campaign.tracks else "started"
-        limits = ", ".join(limit_words(limit) for limit in plan.policy.limits)
+        limits = ", ".join(limit_words(limit) for limit in self._campaign.policy.limits)
         projects = len({target.project_id for target in plan.targets})
         return (
             f"run {shown(self._campaign.run_id)} {verb} by {shown(event.owner)}: "
-            f"{tally.total} clusters, {projects} projects, {len(plan.waves)} waves; "
+            f"{counted(tally.total, 'cluster')}, {counted(projects, 'project')}, "
+            f"{counted(len(plan.waves), 'wave')}; "
             f"limits {limits or 'none'}; failures allowed {self._campaign.allowed}"
         )
 
@@ -248,7 +254,7 @@ class _Headlines:
         head = f"wave {event.wave + 1} of {len(waves)} ({shown(wave.name)})"
         match event:
             case WaveOpened():
-                return f"{head} opened: {len(wave.targets)} clusters"
+                return f"{head} opened: {counted(len(wave.targets), 'cluster')}"
             case WaveSoaking():
                 until = clock(self.wall(event.at + wave.soak))
                 return f"{head} soaks until {until} ({spell(wave.soak)})"
@@ -393,8 +399,10 @@ class TerminalProgress:
     def saw(self, event: Event) -> None:
         """Take note of an event; what went wrong, and what the run as a whole does, gets a line."""
         line = self._headlines.of_event(event)
-        if line is not None and (line.tone is not Tone.GOOD):
-            self.say(line)
+        # Good outcomes are counted in the picture, and the end of the run is the summary's.
+        if line is None or line.tone is Tone.GOOD or isinstance(event, RunFinished):
+            return
+        self.say(line)
 
     def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
         """Show a notice above the picture, if it is news."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import JournalError
+from orchestrator.errors import ImpossibleEventError, JournalError, LeaseError
 from orchestrator.journal import (
     MemoryStore,
     RunJournal,
@@ -26,6 +26,7 @@ from orchestrator.journal.clock import Host, axis_at
 from orchestrator.limits import Concurrency, Rate, Start
 from orchestrator.model import (
     Answer,
+    AnswerArrivedLate,
     Call,
     ClusterState,
     Event,
@@ -40,6 +41,7 @@ from orchestrator.model import (
     RunnerStarted,
     Target,
     TargetEnded,
+    TargetResolved,
     Verdict,
     WaveOpened,
 )
@@ -52,17 +54,29 @@ HORIZON = 250.0
 BASELINE = ClusterState(status="200", instances=(("n1", "200"),))
 
 
+class SleepyHost(Host):
+    """This host, where time can pass at once."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+
+    def uptime(self) -> float:
+        return super().uptime() + self.slept
+
+
+@pytest.fixture
+def host() -> SleepyHost:
+    """The clocks of the journal under test."""
+    return SleepyHost()
+
+
 @pytest.fixture(params=["sqlite", "memory"])
-def opens(request: pytest.FixtureRequest, tmp_path: Path) -> Opens:
+def opens(request: pytest.FixtureRequest, tmp_path: Path, host: SleepyHost) -> Opens:
     """What opens the journal under test, again and again the same one."""
     if request.param == "sqlite":
-        return lambda: open_store(tmp_path / "journal.db")
-    store = MemoryStore(real_clock())
+        return lambda: open_store(tmp_path / "journal.db", host=host)
+    store = MemoryStore(SteadyClock(axis_at(None, 0.0, host.read()), host.uptime))
     return lambda: nullcontext(store)
-
-
-def real_clock() -> SteadyClock:
-    return SteadyClock(axis_at(None, 0.0, Host().read()))
 
 
 def targets(*clusters: str) -> tuple[Target, ...]:
@@ -112,6 +126,15 @@ def answered(
 
 def ended(at: float, target: int, until: float | None = None) -> TargetEnded:
     return TargetEnded(at=at, target=target, outcome=Outcome.RESTARTED, slot_until=until)
+
+
+def resolved(at: float, target: int) -> TargetResolved:
+    return TargetResolved(at=at, target=target, outcome=Outcome.RESTARTED, by="ana")
+
+
+def arrived_late(at: float, target: int) -> AnswerArrivedLate:
+    answer = Answer(verdict=Verdict.ACCEPTED, sent_at=at, answered_at=at, job_ids=("late",))
+    return AnswerArrivedLate(at=at, target=target, attempt=1, answer=answer)
 
 
 async def tell(journal: RunJournal, *happened: Event) -> list[Start]:
@@ -250,25 +273,30 @@ def test_runs_newest_first(opens: Opens) -> None:
     ],
 )
 def test_state_of_a_run(opens: Opens, outcome: str, state: RunState) -> None:
-    """A run without a runner is interrupted; the runner's last word decides, until a new one."""
+    """Without a runner a run is interrupted; while one works it runs, until its last word."""
 
-    async def summary(store: Store) -> tuple[RunState, str | None, int | None]:
+    async def summary(store: Store) -> tuple[RunState, str | None, int | None, str | None]:
         [run] = await store.runs()
-        return run.state, run.outcome, run.exit_code
+        return run.state, run.outcome, run.exit_code, run.owner and run.owner.split()[0]
 
     async def story(store: Store) -> None:
         started = RunnerStarted(
             at=1.0, owner="ana", host="elsewhere", pid=1, wall_offset=0.0, version="1"
         )
         await store.create_run(a_run("one", "c1"))
-        journal = await store.journal("one", horizon=HORIZON)
-        assert await summary(store) == (RunState.INTERRUPTED, None, None)
+        assert await summary(store) == (RunState.INTERRUPTED, None, None, None)
+        journal = await store.journal("one", horizon=HORIZON, owner="ana@b")
+        assert await summary(store) == (RunState.RUNNING, None, None, "ana@b")
         await tell(journal, started, requested(2.0, 0))
-        assert await summary(store) == (RunState.RUNNING, None, None)
+        assert await summary(store) == (RunState.RUNNING, None, None, "ana@b")
         await tell(journal, RunFinished(at=3.0, outcome=outcome, exit_code=3), ended(3.0, 0))
-        assert await summary(store) == (state, outcome, 3)
+        await journal.close()
+        assert await summary(store) == (state, outcome, 3, None)
+        journal = await store.journal("one", horizon=HORIZON, owner="bo@b")
         await tell(journal, started)
-        assert await summary(store) == (RunState.RUNNING, None, None)
+        assert await summary(store) == (RunState.RUNNING, None, None, "bo@b")
+        await journal.close()
+        assert await summary(store) == (RunState.INTERRUPTED, None, None, None)
 
     play(opens, story)
 
@@ -537,9 +565,11 @@ def test_a_resumed_run_keeps_its_ledger(opens: Opens) -> None:
     """Opened anew, a run's events change the starts that an earlier process began."""
 
     async def begin(store: Store) -> None:
-        one, _ = await two_journals(store)
+        one, two = await two_journals(store)
         await tell(one, requested(1.0, 1), answered(2.0, 1, Verdict.BUSY))
         await tell(one, requested(3.0, 1, attempt=2))
+        await one.close()
+        await two.close()
 
     async def go_on(store: Store) -> list[Start]:
         one = await store.journal("one", horizon=HORIZON)
@@ -552,13 +582,226 @@ def test_a_resumed_run_keeps_its_ledger(opens: Opens) -> None:
     assert (start.attempt, start.settled_at, start.ended_at) == (2, 4.0, None)
 
 
+def test_the_earliest_end_counts(opens: Opens) -> None:
+    """What was to keep its slot for long is free when somebody says what became of it."""
+
+    async def story(store: Store) -> None:
+        one, two = await two_journals(store)
+        await tell(two)
+        await tell(one, requested(1.0, 1), requested(1.0, 2))
+        await tell(one, ended(5.0, 1, until=900.0), ended(5.0, 2, until=900.0))
+        assert [start.ended_at for start in await tell(two)] == [900.0, 900.0]
+        await tell(one, resolved(20.0, 1))
+        await tell(one, ended(999.0, 2))
+        assert [start.ended_at for start in await tell(two)] == [20.0, 900.0]
+
+    play(opens, story)
+
+
+def test_a_target_changes_often_in_one_batch(opens: Opens) -> None:
+    """Whatever happens to a target in one batch, its starts end as if told one by one."""
+
+    async def story(store: Store) -> None:
+        one, two = await two_journals(store)
+        await tell(two)
+        await tell(
+            one,
+            requested(1.0, 1),
+            answered(2.0, 1, Verdict.BUSY),
+            requested(3.0, 1, attempt=2),
+            answered(4.0, 1, attempt=2),
+            RestartBegan(at=5.0, target=1, seen="busy"),
+            ended(7.0, 1, until=9.0),
+            ended(8.0, 1),
+        )
+        first, second = await tell(two)
+        assert (first.returned, first.settled_at, first.ended_at) == (True, None, None)
+        assert (second.returned, second.settled_at, second.ended_at) == (False, 4.0, 8.0)
+
+    play(opens, story)
+
+
+def test_the_whole_ledger(opens: Opens) -> None:
+    """All starts of a world can be read, of every run and every state, in the order of grants."""
+
+    async def story(store: Store) -> None:
+        one, two = await two_journals(store)
+        await tell(two, requested(2.0, 1))
+        await tell(one, requested(1.0, 1), answered(1.5, 1, Verdict.REFUSED))
+        await tell(one, requested(3.0, 1, attempt=2), ended(4.0, 1))
+        starts = await store.starts("real")
+        assert [(start.run_id, start.granted_at) for start in starts] == [
+            ("one", 1.0),
+            ("two", 2.0),
+            ("one", 3.0),
+        ]
+        assert [start.returned for start in starts] == [True, False, False]
+        assert await store.starts("pretend") == []
+
+    play(opens, story)
+
+
+# ---------------------------------------------------------------------------------------- leases
+
+
+def test_one_runner_at_a_time(opens: Opens) -> None:
+    """A run that somebody works on is not given away; given back, it has the next epoch."""
+
+    async def story(store: Store) -> None:
+        await store.create_run(a_run("one", "c1"))
+        assert await store.lease("one") is None
+        first = await store.journal("one", horizon=HORIZON, owner="ana@b")
+        words = r"run one cannot be taken up: ana@b.* since \d{4}-.* heard of at .*; wait for it"
+        with pytest.raises(LeaseError, match=words):
+            await store.journal("one", horizon=HORIZON, owner="bo@b")
+        held = await store.lease("one")
+        assert held is not None
+        assert (held.owner, held.epoch, held.released_at) == ("ana@b", 1, None)
+        assert (first.epoch, first.took_over, first.is_inherited) == (1, None, False)
+        await tell(first, requested(1.0, 0))
+        await first.close()
+        second = await store.journal("one", horizon=HORIZON, owner="bo@b")
+        assert (second.epoch, second.took_over, second.is_inherited) == (2, None, False)
+        await first.close()
+        await tell(second, ended(2.0, 0))
+
+    play(opens, story)
+
+
+def test_runs_have_leases_of_their_own(opens: Opens) -> None:
+    """Who works on one run is in nobody's way at another."""
+
+    async def story(store: Store) -> None:
+        one, two = await two_journals(store)
+        await one.close()
+        assert (one.epoch, two.epoch) == (1, 1)
+        await tell(two, requested(1.0, 0))
+
+    play(opens, story)
+
+
+def test_a_lease_that_ran_out_is_taken_over(opens: Opens, host: SleepyHost) -> None:
+    """Not a moment before it runs out; then its holder writes nothing more, but its evidence."""
+
+    async def story(store: Store) -> None:
+        await store.create_run(a_run("one", "c1", "c2"))
+        slow = await store.journal("one", horizon=HORIZON, owner="ana@b", ttl=30.0)
+        await tell(slow, requested(1.0, 0))
+        host.slept += 29.0
+        with pytest.raises(LeaseError):
+            await store.journal("one", horizon=HORIZON, owner="bo@b")
+        host.slept += 1.0
+        new = await store.journal("one", horizon=HORIZON, owner="bo@b")
+        assert (new.epoch, new.is_inherited) == (2, True)
+        assert new.took_over is not None
+        assert new.took_over.owner == "ana@b"
+        lost = r"run one cannot be written: bo@b.* took it over at .*; nothing was written"
+        for refused in (lambda: tell(slow, requested(2.0, 1)), lambda: tell(slow), slow.beat):
+            with pytest.raises(LeaseError, match=lost):
+                await refused()
+        await slow.testify([arrived_late(3.0, 0)])
+        await slow.close()
+        await tell(new, ended(4.0, 0))
+        assert await all_events(store, "one") == [
+            requested(1.0, 0),
+            arrived_late(3.0, 0),
+            ended(4.0, 0),
+        ]
+        [start] = await store.starts("real")
+        assert (start.settled_at, start.ended_at) == (4.0, 4.0)
+
+    play(opens, story)
+
+
+def test_a_lease_that_ran_out_and_nobody_took(opens: Opens, host: SleepyHost) -> None:
+    """Whoever slept for long goes on with the next write, and holds the run again."""
+
+    async def story(store: Store) -> None:
+        await store.create_run(a_run("one", "c1"))
+        slow = await store.journal("one", horizon=HORIZON, owner="ana@b", ttl=30.0)
+        host.slept += 1000.0
+        [run] = await store.runs()
+        assert (run.state, run.owner) == (RunState.INTERRUPTED, None)
+        await tell(slow, requested(1.0, 0))
+        with pytest.raises(LeaseError):
+            await store.journal("one", horizon=HORIZON, owner="bo@b")
+        [run] = await store.runs()
+        assert run.state is RunState.RUNNING
+
+    play(opens, story)
+
+
+@pytest.mark.parametrize("how", ["write", "look", "beat"])
+def test_a_holder_that_is_heard_of_keeps_its_lease(
+    opens: Opens, host: SleepyHost, how: str
+) -> None:
+    """Writing renews it once a third of its time is over, even nothing; a beat renews it always."""
+
+    async def story(store: Store) -> None:
+        await store.create_run(a_run("one", "c1"))
+        journal = await store.journal("one", horizon=HORIZON, owner="ana@b", ttl=30.0)
+        taken = await store.lease("one")
+        assert taken is not None
+        for number in range(4):
+            host.slept += 11.0
+            if how == "beat":
+                await journal.beat()
+            else:
+                await tell(journal, *([WaveOpened(at=1.0, wave=number)] if how == "write" else []))
+        renewed = await store.lease("one")
+        assert renewed is not None
+        assert renewed.heartbeat_at >= taken.heartbeat_at + 44.0
+        assert renewed.expires_at == pytest.approx(renewed.heartbeat_at + 30.0)
+        assert (renewed.taken_at, renewed.epoch) == (taken.taken_at, 1)
+        host.slept += 9.0
+        await tell(journal)
+        assert await store.lease("one") == renewed
+
+    play(opens, story)
+
+
+def test_only_evidence_is_taken_from_anybody(opens: Opens) -> None:
+    """What moves a run needs its lease, whatever the testimony."""
+
+    async def story(store: Store) -> None:
+        one, _ = await two_journals(store)
+        with pytest.raises(ImpossibleEventError, match=r"target\.ended is no evidence"):
+            await one.testify([arrived_late(1.0, 0), ended(1.0, 0)])
+        await one.close()
+        await one.testify([arrived_late(1.0, 0)])
+        assert await all_events(store, "one") == [arrived_late(1.0, 0)]
+
+    play(opens, story)
+
+
+def test_a_dead_owner_is_succeeded_at_once() -> None:
+    """In memory somebody who is known to be dead holds nothing, and asks for nothing more."""
+    alive = {"ana@b"}
+
+    async def main() -> None:
+        clock = SteadyClock(axis_at(None, 0.0, Host().read()))
+        store = MemoryStore(clock, is_alive=alive.__contains__)
+        await store.create_run(a_run("one", "c1"))
+        await store.journal("one", horizon=HORIZON, owner="ana@b")
+        with pytest.raises(LeaseError):
+            await store.journal("one", horizon=HORIZON, owner="bo@b")
+        alive.clear()
+        [run] = await store.runs()
+        assert run.state is RunState.INTERRUPTED
+        new = await store.journal("one", horizon=HORIZON, owner="bo@b")
+        assert new.took_over is not None
+        assert not new.is_inherited
+
+    anyio.run(main)
+
+
 # ------------------------------------------------------------------------------------- agreement
 
 RUNS = ("one", "two", "three")
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(RUNS),
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2), st.integers(1, 3)), max_size=4),
+        st.lists(st.tuples(st.integers(0, 11), st.integers(0, 2), st.integers(1, 3)), max_size=4),
     ),
     max_size=25,
 )
@@ -577,6 +820,10 @@ def an_event(what: int, target: int, attempt: int, at: float) -> Event:
         RestartBegan(at=at, target=target, seen="busy"),
         RestartDisproved(at=at, target=target, attempt=attempt),
         ended(at, target, until=at + 300 if attempt == 1 else None),
+        resolved(at, target),
+        AnswerArrivedLate(
+            at=at, target=target, attempt=attempt, answer=answered(at, target).answer
+        ),
     )[what]
 
 
@@ -591,7 +838,9 @@ async def observe(
     seen: list[object] = []
     for number, (run_id, happened) in enumerate(steps):
         at = now - 2000 + 100 * number
-        if run_id not in journals or number % 7 == 6:
+        if run_id in journals and number % 7 == 6:
+            await journals.pop(run_id).close()
+        if run_id not in journals:
             journals[run_id] = await store.journal(run_id, horizon=HORIZON)
         events = [an_event(*one, at + place) for place, one in enumerate(happened)]
         try:
@@ -599,8 +848,11 @@ async def observe(
         except JournalError:
             seen.append("refused")
     for run_id in RUNS:
+        if run_id in journals:
+            await journals[run_id].close()
         seen.append(await tell(await store.journal(run_id, horizon=1e9)))
         seen.append(await all_events(store, run_id))
+    seen.append([await store.starts("real"), await store.starts("pretend")])
     return seen
 
 

@@ -1,0 +1,81 @@
+"""`orchestrator resume`: go on with a run that was stopped, or whose runner died."""
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from orchestrator.cli.ending import say_how_it_ended
+from orchestrator.cli.options import options_in, outcomes, settings_options, settings_with
+from orchestrator.cli.watchers import watchers_for
+from orchestrator.config import Settings
+from orchestrator.errors import UsageError
+from orchestrator.model import Outcome
+from orchestrator.session import Watch, resume_run
+
+SETTINGS = (
+    "limits.max_concurrency",
+    "limits.rate",
+    "limits.max_failures",
+    "cloud.endpoint",
+    "cloud.region",
+    "cloud.request_timeout",
+    "cloud.ca_file",
+    "journal.url",
+    "log.format",
+    "log.file",
+    "log.level",
+    "report",
+    "operator",
+)
+"""What may be said anew when a run goes on; all else was fixed with its plan."""
+
+AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outcome.NOT_STARTED)
+"""What can be taken up once more; what was not started always is."""
+
+
+@click.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option(
+    "--only", metavar="OUTCOMES",
+    help="Take these up again, too: some of failed, refused, unknown, skipped.",
+)  # fmt: skip
+@click.option("--loosen", is_flag=True, help="Allow limits that are wider than before.")
+@settings_options(SETTINGS)
+def resume(
+    run: str | None, *, only: str | None, loosen: bool, config_file: Path | None, **given: Any
+) -> int:
+    """Go on with RUN, or with the only run that is not finished.
+
+    What was in flight is looked at first and never asked twice; then the run goes on within the
+    limits it was started with, unless others are given here. Failures so far are acknowledged.
+    """
+    chosen = outcomes(only) or frozenset()
+    if not chosen <= set(AGAIN):
+        wrong = ", ".join(sorted(chosen - set(AGAIN)))
+        raise UsageError(f"--only {only}: {wrong} is done and not taken up again")
+    options = options_in(given)
+    load = partial(_load, options, config_file)
+
+    def watch(settings: Settings) -> Watch:
+        return partial(watchers_for, settings, sys.stderr)
+
+    async def go_on() -> int:
+        result = await resume_run(
+            run, load, again=chosen - {Outcome.NOT_STARTED}, loosen=loosen, watch=watch
+        )
+        say_how_it_ended(result)
+        return result.exit_code
+
+    return anyio.run(go_on)
+
+
+def _load(
+    options: Mapping[str, object], config_file: Path | None, kept: Mapping[str, object]
+) -> Settings:
+    said = {name: value for name, value in options.items() if value not in (None, ())}
+    return settings_with({**kept, **said}, config_file)

@@ -1,0 +1,221 @@
+"""Rows of a journal in SQLite ↔ the values they stand for; reads only."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from orchestrator.journal import codec
+from orchestrator.journal.lease import LeaseRecord
+from orchestrator.journal.store import RunRecord, no_such_run
+from orchestrator.limits import Start
+from orchestrator.model import Event, Target
+
+STARTS = """SELECT (SELECT run_id FROM run WHERE number = start.run), target, attempt, project_id,
+    cluster_id, region, labels, granted_at, settled_at, ended_at, returned FROM start"""
+"""What `start` reads; a condition follows."""
+
+_STARTS_OF_WORLD = f"{STARTS} WHERE world = ? ORDER BY granted_at, run, target, attempt"
+_LEASES = """SELECT run_id, owner, host, boot_id, pid, epoch, taken_at, heartbeat_at, expires_at,
+    released_at FROM lease JOIN run ON number = run"""
+_LEASE = f"{_LEASES} WHERE run_id = ?"
+_RUN = """SELECT number, plan, operator, change, created_at, world, tool_version, settings
+    FROM run WHERE run_id = ?"""
+_TARGETS = """SELECT project_id, cluster_id, region, labels, data FROM target
+    WHERE run = ? ORDER BY target"""
+_TARGET = """SELECT project_id, cluster_id, region, labels, data FROM target
+    WHERE run = ? AND target = ?"""
+_EVENTS = """SELECT seq, at, kind, target, data FROM event
+    WHERE run = (SELECT number FROM run WHERE run_id = ?) AND seq > ? ORDER BY seq LIMIT ?"""
+_RUNS = """SELECT run_id, created_at, wall_created_at, operator, change, targets, world,
+    plan ->> 'plan_id', number,
+    (SELECT max(seq) FROM event WHERE run = number AND target IS NULL
+        AND kind IN ('runner.started', 'run.finished'))
+    FROM run WHERE ?1 IS NULL OR world = ?1 ORDER BY created_at DESC, number DESC"""
+_RESTARTED_SINCE = """SELECT DISTINCT project_id, cluster_id
+    FROM run JOIN event ON event.run = number
+        JOIN target ON target.run = number AND target.target = event.target
+    WHERE world = ?1 AND event.kind = 'target.ended' AND event.at > ?2
+        AND event.data ->> 'outcome' = 'restarted'
+        AND NOT EXISTS (SELECT 1 FROM event AS later
+            WHERE later.run = event.run AND later.target = event.target AND later.seq > event.seq
+                AND later.kind = 'target.relapsed')"""
+_RUN_EVENT = "SELECT at, kind, target, data FROM event WHERE run = ? AND seq = ?"
+
+
+# ---------------------------------------------------------------------------------------- starts
+
+
+def start(row: tuple[Any, ...]) -> Start:
+    """Return the start that a row of `STARTS` stands for."""
+    return Start(
+        run_id=row[0],
+        target=row[1],
+        attempt=row[2],
+        project_id=row[3],
+        cluster_id=row[4],
+        region=row[5],
+        labels=_labels(row[6]),
+        granted_at=row[7],
+        settled_at=row[8],
+        ended_at=row[9],
+        returned=bool(row[10]),
+    )
+
+
+def starts_of(connection: sqlite3.Connection, world: str) -> list[Start]:
+    """Return the ledger of a world in the order of grants."""
+    return [start(row) for row in connection.execute(_STARTS_OF_WORLD, (world,))]
+
+
+def restarted_since(
+    connection: sqlite3.Connection, world: str, at: float
+) -> frozenset[tuple[str, str]]:
+    """Return project and cluster of what was seen to end well after `at`, and stayed so."""
+    return frozenset(connection.execute(_RESTARTED_SINCE, (world, at)).fetchall())
+
+
+@lru_cache(maxsize=4096)
+def _labels(text: str | None) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in json.loads(text)) if text else ()
+
+
+@lru_cache(maxsize=4096)
+def _labels_text(labels: tuple[tuple[str, str], ...]) -> str | None:
+    return codec.to_text(labels) if labels else None
+
+
+# ---------------------------------------------------------------------------------------- leases
+
+
+def lease_of(connection: sqlite3.Connection, run_id: str) -> LeaseRecord | None:
+    """Return the run's newest lease, or None if nobody ever worked on it."""
+    row = connection.execute(_LEASE, (run_id,)).fetchone()
+    return None if row is None else _lease(row)
+
+
+def leases(connection: sqlite3.Connection) -> dict[str, LeaseRecord]:
+    """Return the newest lease of every run that has one."""
+    return {row[0]: _lease(row) for row in connection.execute(_LEASES)}
+
+
+def _lease(row: tuple[Any, ...]) -> LeaseRecord:
+    return LeaseRecord(
+        run_id=row[0],
+        owner=row[1],
+        host=row[2],
+        boot_id=row[3],
+        pid=row[4],
+        epoch=row[5],
+        taken_at=row[6],
+        heartbeat_at=row[7],
+        expires_at=row[8],
+        released_at=row[9],
+    )
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+def run_ids(connection: sqlite3.Connection) -> list[str]:
+    """Return the ids of all runs, newest first."""
+    return [row[0] for row in connection.execute("SELECT run_id FROM run ORDER BY number DESC")]
+
+
+def run_row(record: RunRecord, wall: float) -> tuple[Any, ...]:
+    """Return the columns of a run but for its number."""
+    return (
+        record.run_id,
+        record.created_at,
+        wall,
+        record.operator,
+        record.change,
+        record.world,
+        record.tool_version,
+        len(record.plan.targets),
+        codec.to_text(codec.plan_without_targets(record.plan)),
+        codec.to_text(dict(record.settings)),
+    )
+
+
+def load_run(connection: sqlite3.Connection, run_id: str) -> RunRecord:
+    """Return a run as it was created.
+
+    Raises:
+        JournalError: there is none of that id.
+    """
+    row = connection.execute(_RUN, (run_id,)).fetchone()
+    if row is None:
+        raise no_such_run(run_id, run_ids(connection))
+    targets = tuple(_target(*one) for one in connection.execute(_TARGETS, row[:1]))
+    return RunRecord(
+        run_id=run_id,
+        plan=codec.plan_with_targets(json.loads(row[1]), targets),
+        operator=row[2],
+        change=row[3],
+        created_at=row[4],
+        world=row[5],
+        tool_version=row[6],
+        settings=json.loads(row[7]),
+    )
+
+
+def run_lines(
+    connection: sqlite3.Connection, world: str | None
+) -> list[tuple[tuple[Any, ...], Event | None, LeaseRecord | None]]:
+    """Return each run's columns for a summary, the last word of its runner, and its lease."""
+    lines = connection.execute(_RUNS, (world,)).fetchall()
+    held = leases(connection)
+    return [(line[:-2], _run_event(connection, *line[-2:]), held.get(line[0])) for line in lines]
+
+
+def _run_event(connection: sqlite3.Connection, run: int, seq: int | None) -> Event | None:
+    row = connection.execute(_RUN_EVENT, (run, seq)).fetchone()
+    return None if row is None else codec.event_from_row(*row)
+
+
+# --------------------------------------------------------------------------------------- targets
+
+_IN_COLUMNS = ("project_id", "cluster_id", "region", "labels")
+
+
+def target_rows(run: int, record: RunRecord) -> Iterator[tuple[Any, ...]]:
+    """Yield the row of each target of a run."""
+    for position, target in enumerate(record.plan.targets):
+        data = codec.target_to_dict(target)
+        rest = {name: value for name, value in data.items() if name not in _IN_COLUMNS}
+        yield (
+            run,
+            position,
+            target.project_id,
+            target.cluster_id,
+            target.region,
+            _labels_text(target.labels),
+            codec.to_text(rest) if rest else None,
+        )
+
+
+def target_at(connection: sqlite3.Connection, run: int, position: int) -> Target:
+    """Return one target of a run."""
+    return _target(*connection.execute(_TARGET, (run, position)).fetchone())
+
+
+def _target(
+    project_id: str, cluster_id: str, region: str | None, labels: str | None, rest: str | None
+) -> Target:
+    data = {"project_id": project_id, "cluster_id": cluster_id, "region": region}
+    return codec.target_from_dict(
+        {**data, "labels": _labels(labels), **(json.loads(rest) if rest else {})}
+    )
+
+
+# ---------------------------------------------------------------------------------------- events
+
+
+def events_after(
+    connection: sqlite3.Connection, run_id: str, seen: int, most: int
+) -> tuple[int, list[Event]]:
+    """Return the next events of a run, at most so many, and the number of the last."""
+    found = connection.execute(_EVENTS, (run_id, seen, most)).fetchall()
+    return found[-1][0] if found else seen, [codec.event_from_row(*row[1:]) for row in found]

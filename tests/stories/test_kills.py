@@ -1,0 +1,165 @@
+"""SIGKILL at any instant, then `resume`: real processes, judged by the server's trace."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from orchestrator.errors import ExitCode
+from orchestrator.limits import Concurrency, Rate
+from orchestrator.simulator import Judgement, invent_targets, judge, read_trace
+from tests.schema import report_schema
+from tests.stories.processes import QUICK, fleet_file, kill_after, said, simulator, start
+
+SCENARIO = """
+[latency]
+before = ["0ms", "300ms"]
+after = ["0ms", "100ms"]
+read = ["0ms", "30ms"]
+[restart]
+duration = ["500ms", "1500ms"]
+busy_after = ["0ms", "100ms"]
+[faults]
+refused = 0.02
+throttled = 0.05
+reset_before = 0.02
+reset_after = 0.02
+error_502_after = 0.02
+retry_after = "1s"
+"""
+
+AT_ONCE, RATE = Concurrency(15), Rate(12, 2.0)
+
+
+def judged(folder: Path) -> Judgement:
+    return judge(read_trace(folder / "trace.jsonl"), concurrency=[AT_ONCE], rates=[RATE])
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    Draft202012Validator(report_schema()).validate(document)
+    return document
+
+
+def live_and_die(folder: Path, *, clusters: int, kills: int, seed: int) -> int:
+    """Run a fleet, killing whoever runs it at random instants; return how often that was done."""
+    rng = random.Random(seed)
+    targets = invent_targets(clusters, 4, seed)
+    fleet = fleet_file(folder, "fleet.csv", targets)
+    common = ["--journal", "journal.db", "--report", "report.json"]
+    killed = 0
+    with simulator(folder, targets, SCENARIO) as url:
+        process = start(
+            folder, "restart", fleet, "--yes", "--endpoint", url, "--max-failures", "100%",
+            "--max-concurrency", str(AT_ONCE), "--rate", str(RATE), *QUICK, *common,
+        )  # fmt: skip
+        while killed < kills and kill_after(process, rng.uniform(0.5, 2.0)):
+            killed += 1
+            journal = folder / "journal.db"
+            again = ["resume"] if journal.exists() and "run 2" in said(folder) else None
+            if again is None:  # it died before the run was in the journal
+                process = start(
+                    folder, "restart", fleet, "--yes", "--endpoint", url, "--new",
+                    "--max-failures", "100%", "--max-concurrency", str(AT_ONCE),
+                    "--rate", str(RATE), *QUICK, *common,
+                )  # fmt: skip
+            else:
+                process = start(folder, *again, *common)
+        code = process.wait(120)
+    assert code in {ExitCode.OK, ExitCode.SOME_FAILED}, said(folder)
+    return killed
+
+
+def check(folder: Path, clusters: int) -> None:
+    """Nothing twice, nothing lost, no limit passed, and every line of the fleet has an end."""
+    judgement = judged(folder)
+    assert judgement.broken == (), said(folder)
+    assert judgement.twice == ()
+    report = report_of(folder)
+    counts = report["counts"]
+    assert counts["targets"] == clusters
+    assert counts["not_started"] == 0
+    executed = {(r.project_id, r.cluster_id) for r in read_trace(folder / "trace.jsonl")
+                if r.what == "executed"}  # fmt: skip
+    never = {(t["project_id"], t["cluster_id"]) for t in report["targets"]
+             if t["outcome"] in {"refused", "skipped"}}  # fmt: skip
+    assert not executed & never
+    well = {(t["project_id"], t["cluster_id"]) for t in report["targets"]
+            if t["outcome"] == "restarted"}  # fmt: skip
+    assert well <= executed
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """A fleet of fifty, its runner killed a few times at random: every promise holds."""
+    killed = live_and_die(tmp_path, clusters=50, kills=5, seed=1)
+    assert killed >= 3
+    check(tmp_path, 50)
+    verified = start(tmp_path, "verify", "--journal", "journal.db")
+    assert verified.wait(30) == ExitCode.OK, said(tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(2, 27))
+def test_killed_and_resumed_often(tmp_path: Path, seed: int) -> None:
+    """Two hundred kills over fleets of a hundred: nothing twice, nothing lost."""
+    killed = live_and_die(tmp_path, clusters=100, kills=8, seed=seed)
+    assert killed >= 6
+    check(tmp_path, 100)
+
+
+def test_two_runs_share_one_rate(tmp_path: Path) -> None:
+    """Two processes on one journal never pass one rate at the server, and both come to an end."""
+    targets = invent_targets(80, 4, 9)
+    first = fleet_file(tmp_path, "first.csv", targets[:40])
+    second = fleet_file(tmp_path, "second.csv", targets[40:])
+    scenario = '[latency]\nbefore = ["0ms", "300ms"]\n[restart]\nduration = "200ms"\n'
+    with simulator(tmp_path, targets, scenario) as url:
+        runs = [
+            start(
+                tmp_path, "restart", fleet, "--yes", "--endpoint", url, "--rate", "20/2s",
+                "--max-concurrency", "30", "--journal", "journal.db",
+                "--report", f"{fleet}.json", *QUICK,
+            )
+            for fleet in (first, second)
+        ]  # fmt: skip
+        codes = [run.wait(120) for run in runs]
+    assert codes == [ExitCode.OK, ExitCode.OK], said(tmp_path)
+    judgement = judge(
+        read_trace(tmp_path / "trace.jsonl"), concurrency=[Concurrency(30)], rates=[Rate(20, 2.0)]
+    )
+    assert judgement.broken == ()
+    assert judgement.restarts == 80
+    # Nobody starved: the last start of the one that ended first lies in the last half.
+    ends = []
+    for fleet in (first, second):
+        report = json.loads((tmp_path / f"{fleet}.json").read_text())
+        ends.append(max(target["granted_at"] for target in report["targets"]))
+    starts = sorted(r.at for r in read_trace(tmp_path / "trace.jsonl") if r.what == "executed")
+    assert min(ends) <= max(ends)
+    assert starts[-1] - starts[0] < 2 * 80 / 20 * 2.0
+
+
+def test_a_second_runner_is_told_who_works_on_the_run(tmp_path: Path) -> None:
+    """While a run is live, `resume` and a second `restart` of the plan are refused in words."""
+    targets = invent_targets(12, 1, 4)
+    fleet = fleet_file(tmp_path, "fleet.csv", targets)
+    scenario = '[restart]\nduration = "2s"\n'
+    with simulator(tmp_path, targets, scenario) as url:
+        arguments = [
+            "restart", fleet, "--yes", "--endpoint", url, "--journal", "journal.db",
+            "--report", "report.json", "--rate", "none", "--max-concurrency", "4", *QUICK,
+        ]  # fmt: skip
+        run = start(tmp_path, *arguments)
+        while "started by" not in said(tmp_path):
+            assert run.poll() is None, said(tmp_path)
+        assert start(tmp_path, "resume", "--journal", "journal.db").wait(30) == (
+            ExitCode.UNAVAILABLE
+        ), said(tmp_path)
+        assert start(tmp_path, *arguments).wait(30) == ExitCode.USAGE
+        assert run.wait(60) == ExitCode.OK
+    assert "pid" in said(tmp_path)
+    assert "of the same plan is running" in said(tmp_path)
+    assert judge(read_trace(tmp_path / "trace.jsonl")).twice == ()

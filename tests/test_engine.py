@@ -1,0 +1,265 @@
+"""The engine: what it does when the journal, the lease, a watcher or the operator fails it."""
+
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from orchestrator.campaign import Campaign
+from orchestrator.css import answers
+from orchestrator.engine import Ending, Engine, Runner, Watcher
+from orchestrator.errors import ExitCode, JournalError, LeaseError, UnavailableError
+from orchestrator.journal import MemoryStore
+from orchestrator.limits import Concurrency, Start
+from orchestrator.model import (
+    AnswerArrivedLate,
+    Event,
+    Outcome,
+    RestartRequested,
+    RestartWithdrawn,
+    RunStopping,
+    TargetEnded,
+)
+from orchestrator.plan import Policy, Portion, make_plan
+from orchestrator.simulator import Record, Service, parse_scenario
+from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
+from orchestrator.simulator.memory import MemoryCloud
+from tests.stories.night import fleet
+
+SCENARIO = """
+[latency]
+before = "1s"
+after = "1s"
+[restart]
+duration = "30s"
+"""
+
+
+class FailingJournal:
+    """A journal that fails from one write on, for good or for a while."""
+
+    def __init__(self, store: MemoryStore, run_id: str, error: UnavailableError) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._error = error
+        self.fails = False
+        self.written: list[Event] = []
+        self.evidence: list[Event] = []
+
+    async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
+        if self.fails:
+            raise self._error
+        self.written.extend(decide(()))
+
+    async def beat(self) -> None:
+        if self.fails:
+            raise self._error
+
+    async def testify(self, events: Sequence[Event]) -> None:
+        self.evidence.extend(events)
+
+
+class Scene:
+    """An engine with a fleet of six, four at once, and everything that it told."""
+
+    def __init__(self, error: UnavailableError | None = None, watchers: int = 0) -> None:
+        self.clock = JumpingClock()
+        self.targets = fleet(6, 1)
+        self.trace: list[Record] = []
+        service = Service(self.targets, parse_scenario(SCENARIO), 0)
+        self.cloud = MemoryCloud(service, answers, now=self.clock.now, trace=self.trace.append)
+        rules = Policy(
+            limits=(Concurrency(4),), max_failures=Portion(6), stable_for=2.0, poll_every=2.0
+        )
+        self.campaign = Campaign("run", make_plan(self.targets, rules))
+        store = MemoryStore(self.clock, random=random.Random(0))
+        self.journal = FailingJournal(store, "run", error or JournalError("disk full"))
+        self.told: list[Event] = []
+        self.notices: list[str] = []
+        self.engine = Engine(
+            campaign=self.campaign,
+            cloud=self.cloud,
+            journal=self.journal,
+            clock=self.clock,
+            runner=Runner(owner="ana", host="bastion", pid=1, version="0"),
+            watchers=[Deaf() for _ in range(watchers)] + [self],
+            renew_every=20.0,
+        )
+
+    def saw(self, event: Event) -> None:
+        self.told.append(event)
+
+    def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
+        del facts
+        self.notices.append(notice)
+
+    def turned(self, campaign: Campaign, now: float) -> None:
+        """Need nothing of that."""
+
+    def executed(self) -> int:
+        return sum(record.what == "executed" for record in self.trace)
+
+
+class Deaf:
+    """A watcher that fails at the first word."""
+
+    def saw(self, event: Event) -> None:
+        raise ValueError(event.kind)
+
+    def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
+        """Hear nothing."""
+
+    def turned(self, campaign: Campaign, now: float) -> None:
+        """See nothing."""
+
+
+def play(
+    act: Callable[[Scene], Coroutine[Any, Any, None]], **scene: object
+) -> tuple[Scene, Ending]:
+    """Run a scene with somebody who acts besides."""
+
+    async def main() -> tuple[Scene, Ending]:
+        it = Scene(**scene)  # type: ignore[arg-type]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(act, it)
+            with anyio.fail_after(3600):
+                ending = await it.engine.run()
+            tasks.cancel_scope.cancel()
+        return it, ending
+
+    return run_in_virtual_time(main)
+
+
+async def nothing(_: Scene) -> None:
+    """Let it run."""
+
+
+def test_an_undisturbed_run() -> None:
+    """Everything told was recorded first, and all six are restarted."""
+    scene, ending = play(nothing)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.told == scene.journal.written
+    assert scene.campaign.counts()[Outcome.RESTARTED] == 6
+
+
+def test_a_journal_that_fails_stops_new_starts_and_what_runs_is_followed() -> None:
+    """With the journal gone nothing new starts, what runs comes to its end, and it is told."""
+
+    async def fail(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.journal.fails = True
+
+    scene, ending = play(fail)
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert isinstance(ending.journal_error, JournalError)
+    assert scene.executed() == 4
+    counts = scene.campaign.counts()
+    assert (counts[Outcome.RESTARTED], counts[Outcome.NOT_STARTED]) == (4, 2)
+    assert "journal.lost" in scene.notices
+    # Those who are told know what the journal could not take.
+    assert sum(isinstance(event, TargetEnded) for event in scene.told) == 4
+
+
+def test_a_journal_that_fails_with_an_intent_sends_nothing() -> None:
+    """An intent that did not become durable is withdrawn: no call of it ever leaves."""
+
+    async def fail(scene: Scene) -> None:
+        scene.journal.fails = True
+        await anyio.lowlevel.checkpoint()
+
+    scene, ending = play(fail)
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert scene.executed() == 0
+    asked = [event.target for event in scene.told if isinstance(event, RestartRequested)]
+    back = [event.target for event in scene.told if isinstance(event, RestartWithdrawn)]
+    assert asked == back
+
+
+def test_a_journal_that_works_again_gets_what_it_missed() -> None:
+    """What could not be written is written when it can; the run stays stopped all the same."""
+
+    async def fail_for_a_while(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.journal.fails = True
+        await anyio.sleep(15)
+        scene.journal.fails = False
+
+    scene, ending = play(fail_for_a_while)
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert scene.journal.written == scene.told
+    assert scene.executed() == 4
+
+
+def test_a_lost_lease_stops_before_the_next_call_and_bears_witness() -> None:
+    """A runner whose run was taken over starts and follows nothing; late answers are evidence."""
+
+    async def lose(scene: Scene) -> None:
+        await anyio.sleep(1.5)
+        scene.journal.fails = True
+
+    scene, ending = play(lose, error=LeaseError("ben works on it"))
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert scene.executed() == 4
+    assert len(scene.journal.evidence) == 4
+    for event in scene.journal.evidence:
+        assert isinstance(event, AnswerArrivedLate)
+        assert event.answer.job_ids
+
+
+def test_a_lost_lease_is_noticed_while_nothing_happens() -> None:
+    """The lease is renewed while a run only waits, so its loss is noticed in time."""
+
+    async def lose(scene: Scene) -> None:
+        await anyio.sleep(40)
+        scene.journal.fails = True
+
+    scene, _ = play(lose, error=LeaseError("ben works on it"))
+    assert scene.campaign.aborted
+
+
+def test_the_first_interrupt_drains_and_the_second_aborts() -> None:
+    """First nothing new starts; then following stops, too, and the exit code says so."""
+
+    async def interrupt(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.engine.interrupt("SIGINT")
+        await anyio.sleep(5)
+        assert not scene.campaign.finished
+        scene.engine.interrupt("SIGINT")
+
+    scene, ending = play(interrupt)
+    assert ending.exit_code is ExitCode.ABORTED
+    assert scene.executed() == 4
+    assert scene.campaign.counts()[Outcome.NOT_STARTED] == 6
+
+
+def test_one_interrupt_lets_what_runs_come_to_its_end() -> None:
+    """After one interrupt the exit code says that targets are left."""
+
+    async def interrupt(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.engine.interrupt("SIGTERM")
+
+    scene, ending = play(interrupt)
+    assert ending.exit_code is ExitCode.STOPPED
+    assert scene.campaign.counts()[Outcome.RESTARTED] == 4
+    stop = next(event for event in scene.told if isinstance(event, RunStopping))
+    assert stop.reason == "interrupted by SIGTERM"
+
+
+def test_a_watcher_that_fails_is_dismissed() -> None:
+    """A watcher's failure is told to the others, and does not disturb the run."""
+    scene, ending = play(nothing, watchers=1)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.notices.count("watcher.failed") == 1
+
+
+def test_scene_is_a_watcher() -> None:
+    """The scene fits the protocol that it stands in for."""
+
+    async def main() -> Sequence[Watcher]:
+        return [Scene()]
+
+    assert run_in_virtual_time(main)

@@ -711,11 +711,15 @@ class Campaign:
         watch = self._watch_of(track.start.target)
         watch.followed.add(track.start.target)
         self._look_by(watch, self._wants_look_at(track, now))
-        patience = max(1.0, 3 * self.policy.poll_every)
         heapq.heappush(
             self._deadlines,
-            (self._healthy_by(track) + patience, track.start.target, track.start.attempt),
+            (self._healthy_by(track) + self._patience, track.start.target, track.start.attempt),
         )
+
+    @property
+    def _patience(self) -> float:
+        """For how long nothing may be seen of a target before it counts as out of sight."""
+        return max(1.0, 3 * self.policy.poll_every)
 
     def _healthy_by(self, track: Track) -> float:
         return track.followed_from + self.policy.healthy_deadline
@@ -727,7 +731,8 @@ class Campaign:
             case Phase.ISSUING | Phase.ACCEPTED if track.answer is not None:
                 return now + min(every, max(every / 5, 0.05))
             case Phase.SETTLING if track.ready_since is not None:
-                return max(now, min(now + every, track.ready_since + self.policy.stable_for))
+                stable_at = track.ready_since + self.policy.stable_for
+                return min(now + every, stable_at) if stable_at > now else now + every
             case _:
                 return now + every
 
@@ -904,7 +909,8 @@ class Campaign:
             track = self._tracks.get(position)
             if track is None or track.start.attempt != attempt:
                 continue
-            if track.phase is Phase.SETTLING:
+            is_seen = now - track.watched_until <= self._patience
+            if track.phase is Phase.SETTLING and is_seen:
                 later = max(at, now) + self.policy.stable_for + self.policy.poll_every
                 heapq.heappush(self._deadlines, (later, position, attempt))
                 continue

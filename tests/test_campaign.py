@@ -270,6 +270,18 @@ def test_a_cluster_that_cannot_be_seen_is_unknown_at_its_deadline() -> None:
     assert [event.target for event in play.asked] == [0, 1]
 
 
+def test_a_settling_cluster_that_goes_out_of_sight_is_unknown_at_its_deadline() -> None:
+    """Ready when last seen, then out of sight for good: the deadline ends the waiting."""
+    play = Play(max_failures=Portion(1))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.see(IDLE, within=2.5)
+    play.states.clear()
+    play.wait(200.0)
+    assert play.outcome() is Outcome.UNKNOWN
+
+
 def test_an_unknown_keeps_its_slot_until_its_deadline() -> None:
     """Nobody takes the slot of an unknown before its `healthy_deadline` has passed."""
     play = Play(2, limits=(Concurrency(1),), max_failures=Portion(1))

@@ -489,7 +489,7 @@ class Campaign:
         track = self._tracks[event.target]
         track.phase = self._phases[event.target] = phase
         self._note(track, event)
-        if event.target in self._watch_of(event.target).followed:
+        if self.policy.wait:
             self._look_by(self._watch_of(event.target), self._wants_look_at(track, event.at))
 
     def _release(self, event: TargetEvent) -> None:

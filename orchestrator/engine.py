@@ -53,8 +53,11 @@ from orchestrator.report import exit_code_for
 STALE_INTENT = 10.0
 """Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
 
-GATHER = 0.005
+GATHER = 0.01
 """Seconds that a turn waits at the most for further answers while calls are under way."""
+
+LULL = 0.0005
+"""Seconds without an answer after which a turn waits no longer."""
 
 LAST_WORDS = 5.0
 """Seconds for which an aborted run still waits for answers that are on their way."""
@@ -533,11 +536,14 @@ class Engine:
         """Let answers that are about to come have a part in the same turn.
 
         A turn costs a durable commit whatever is in it; with many calls under way the next answers
-        are moments off, and waiting for them makes batches that the disk and the loop like.
+        are moments off, and waiting while they keep coming makes batches that disk and loop like.
         """
-        if self._inbox and self._calling:
+        until = self._clock.now() + GATHER
+        seen = 0
+        while seen < len(self._inbox) and self._calling and self._clock.now() < until:
+            seen = len(self._inbox)
             self._all_back = anyio.Event()
-            with anyio.move_on_after(GATHER):
+            with anyio.move_on_after(LULL):
                 await self._all_back.wait()
 
     def _show(self, now: float) -> None:

@@ -193,7 +193,7 @@ async def run_plan(
         )
         await store.create_run(record, alone=not new)
         skips = await _restarted_since(store, record, since)
-        return await _carry_out(store, record, cloud, settings, watch=watch, skips=skips)
+        return await carry_out(store, record, cloud, settings, watch=watch, skips=skips)
 
 
 async def resume_run(
@@ -233,7 +233,7 @@ async def resume_run(
         def opening(history: Sequence[Event], now: float) -> Sequence[Event]:
             return _opening(record, history, settings, again, loosen=loosen, by=by, now=now)
 
-        return await _carry_out(
+        return await carry_out(
             store, record, cloud, settings,
             watch=watch(settings) if watch else None, opening=opening, owner=by,
         )  # fmt: skip
@@ -242,7 +242,7 @@ async def resume_run(
 _Opening = Callable[[Sequence[Event], float], Sequence[Event]]
 
 
-async def _carry_out(
+async def carry_out(
     store: Store,
     record: RunRecord,
     cloud: Cloud,

@@ -967,6 +967,9 @@ class Campaign:
         target = self.plan.targets[position]
         other = self._elsewhere.get((target.project_id, target.cluster_id))
         if other is not None and (other.ended_at is None or other.ended_at > now):
+            if now > other.granted_at + self.policy.healthy_deadline:
+                reason = f"under way in run {other.run_id}, which has to settle it"
+                return self._ended_here(now, position, Outcome.SKIPPED, reason)
             self._put_back(position, now + self.policy.poll_every)
             return None
         watch = self._watch_of(position)

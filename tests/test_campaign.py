@@ -828,6 +828,18 @@ def test_a_cluster_that_another_run_restarts_is_left_alone() -> None:
     assert {event.target for event in play.asked} == {0, 1}
 
 
+def test_a_cluster_that_another_run_never_settles_is_skipped() -> None:
+    """Nobody waits for ever for a run that died: after a deadline the target is skipped."""
+    play = Play(2)
+    play.campaign.take_note_of([other()], play.now)
+    play.turn()
+    play.restart(1)
+    play.wait(120.0)
+    assert play.outcome(0) is Outcome.SKIPPED
+    assert "run other" in (play.ended(0).reason or "")
+    assert not play.ended(0).asked
+
+
 def test_a_replayed_campaign_goes_on_where_it_was() -> None:
     """After every prefix of a run's events, a replay asks for nothing that was asked before."""
     play = Play(

@@ -28,18 +28,24 @@ IN_FLIGHT = 0.03
 """Seconds after which a call is certainly at the service and, by the scenario, not answered yet."""
 
 
-class Fate:
-    """Counts the points that are passed, and ends the process at the chosen one."""
+def be_killed() -> None:
+    """Die as a process does: no clean-up, no last word."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self, at: int) -> None:
+
+class Fate:
+    """Counts the points that are passed, and dies at the chosen one."""
+
+    def __init__(self, at: int, die: Callable[[], None] = be_killed) -> None:
         self.at = at
         self.passed = 0
+        self._die = die
 
     def point(self) -> None:
-        """Live on, or die: no clean-up, no last word."""
+        """Live on, or die."""
         self.passed += 1
         if self.passed == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die()
 
 
 class MortalJournal:

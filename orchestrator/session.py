@@ -305,7 +305,7 @@ async def carry_out(
         outcome=ending.outcome,
         exit_code=ending.exit_code,
         stop_reason=campaign.stopping.reason if campaign.stopping else None,
-        counts=campaign.counts(),
+        counts=campaign.standing(),
         report=path,
     )
 

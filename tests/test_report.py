@@ -475,7 +475,9 @@ def test_default_name() -> None:
 def test_call_without_an_answer_yet() -> None:
     """An intent counts as sent when it was recorded, with the id that was to be sent."""
     target = first_target(requested(5))
-    assert target["outcome"] == "not_started"
+    # Something was asked for, and nobody saw what came of it: that is no "not started".
+    assert target["outcome"] == "unknown"
+    assert target["error"]["class"] == "unconfirmed"
     assert target["granted_at"] == "2026-11-23T01:00:05.000Z"
     assert target["calls"] == [
         {
@@ -996,7 +998,21 @@ def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
                 outcomes = [Outcome.NOT_STARTED if o in event.again else o for o in outcomes]
             case _:
                 pass
-    return outcomes
+    return [
+        Outcome.UNKNOWN if one is Outcome.NOT_STARTED and is_under_way(events, target) else one
+        for target, one in enumerate(outcomes)
+    ]
+
+
+def is_under_way(events: Sequence[Event], target: int) -> bool:
+    """Whether the target's last start was neither given back nor seen to be over."""
+    indexes = [
+        n for n, e in enumerate(events) if isinstance(e, RestartRequested) and e.target == target
+    ]
+    if not indexes or is_given_back(events, indexes[-1]):
+        return False
+    over = (RestartDisproved, TargetEnded, TargetResolved)
+    return not any(isinstance(e, over) and e.target == target for e in events[indexes[-1] :])
 
 
 def is_given_back(events: Sequence[Event], index: int) -> bool:

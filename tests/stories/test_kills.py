@@ -102,7 +102,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(2, 27))
+@pytest.mark.parametrize("seed", range(2, 36))
 def test_killed_and_resumed_often(tmp_path: Path, seed: int) -> None:
     """Two hundred kills over fleets of a hundred: nothing twice, nothing lost."""
     killed = live_and_die(tmp_path, clusters=100, kills=8, seed=seed)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
@@ -37,7 +38,7 @@ from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
 from orchestrator.history import REAL, events_of, facts_of, newest_unfinished, open_journal
-from orchestrator.journal import LEASE_TTL, RunRecord, Store
+from orchestrator.journal import LEASE_TTL, RunRecord, RunState, Store
 from orchestrator.limits import Rate, Start
 from orchestrator.model import (
     Event,
@@ -276,6 +277,15 @@ async def carry_out(
             watch(campaign, store.clock) if watch else nullcontext(()) as watchers,
             _calm_collector(),
         ):
+            for run_id, number in (await _held_by_the_dead(store, record)).items():
+                facts = {
+                    "run": run_id,
+                    "restarts": number,
+                    "error": "its runner is gone and its places in the limits stay taken; "
+                    f"`orchestrator resume {run_id}` settles them",
+                }
+                for watcher in watchers:
+                    watcher.noticed("slots.held", facts)
             engine = Engine(
                 campaign=campaign,
                 cloud=cloud,
@@ -307,6 +317,22 @@ async def carry_out(
         stop_reason=campaign.stopping.reason if campaign.stopping else None,
         counts=campaign.standing(),
         report=path,
+    )
+
+
+async def _held_by_the_dead(store: Store, record: RunRecord) -> Mapping[str, int]:
+    """Return the runs whose runner is gone with restarts under way, and how many those are."""
+    dead = {
+        run.run_id
+        for run in await store.runs(record.world)
+        if run.state is RunState.INTERRUPTED and run.run_id != record.run_id
+    }
+    if not dead:
+        return {}
+    return Counter(
+        start.run_id
+        for start in await store.starts(record.world)
+        if start.run_id in dead and start.ended_at is None and not start.returned
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,31 @@ def test_two_runs_share_one_rate(tmp_path: Path) -> None:
     starts = sorted(r.at for r in read_trace(tmp_path / "trace.jsonl") if r.what == "executed")
     assert min(ends) <= max(ends)
     assert starts[-1] - starts[0] < 2 * 80 / 20 * 2.0
+
+
+def test_places_that_a_dead_run_holds_are_named(tmp_path: Path) -> None:
+    """A run that died keeps its places; whoever comes next is told by whom, and what to do."""
+    targets = invent_targets(8, 1, 4)
+    first = fleet_file(tmp_path, "first.csv", targets[:4])
+    second = fleet_file(tmp_path, "second.csv", targets[4:])
+    with simulator(tmp_path, targets, '[restart]\nduration = "3s"\n') as url:
+        common = ["--yes", "--endpoint", url, "--journal", "journal.db", "--rate", "none",
+                  "--report", "report.json", "--max-concurrency", "4", *QUICK]  # fmt: skip
+        dying = start(tmp_path, "restart", first, *common)
+        while not (tmp_path / "trace.jsonl").exists() or not judged(tmp_path).restarts:
+            assert dying.poll() is None, said(tmp_path)
+        kill_after(dying, 0.5)
+        next_one = start(tmp_path, "restart", second, *common)
+        while "slots.held" not in said(tmp_path):
+            assert next_one.poll() is None, said(tmp_path)
+        assert judged(tmp_path).restarts == 4
+        # Once it is taken up again and has come to its end, the next one has room.
+        found = re.search(r"`orchestrator resume (\S+)`", said(tmp_path))
+        assert found
+        again = start(tmp_path, "resume", found.group(1), "--journal", "journal.db")
+        assert again.wait(60) in {ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.STOPPED}
+        assert next_one.wait(60) == ExitCode.OK, said(tmp_path)
+    assert judge(read_trace(tmp_path / "trace.jsonl"), concurrency=[Concurrency(4)]).broken == ()
 
 
 def test_a_second_runner_is_told_who_works_on_the_run(tmp_path: Path) -> None:

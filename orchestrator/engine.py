@@ -355,10 +355,12 @@ class Engine:
 
     async def _wait(self) -> None:
         """Wait for news, or until the campaign has something to do by time alone."""
+        # Fixed before the first beat: a moment that moved on with each beat would never come.
+        shared_at = self._shared_news_at(self._clock.now())
         while not self._inbox and not self._is_over():
             now = self._clock.now()
             self._show(now)
-            wake_at = min(self._campaign.wake_at(now), self._shared_news_at(now), self._aborted_at)
+            wake_at = min(self._campaign.wake_at(now), shared_at, self._aborted_at)
             if wake_at <= now or self._renew_at <= now:
                 return
             self._news = anyio.Event()

@@ -985,8 +985,8 @@ def stories(draw: st.DrawFn) -> list[Event]:
     return story.events
 
 
-def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
-    """Each target's outcome, read from the back as slowly as can be."""
+def ends_of(events: Sequence[Event]) -> list[Outcome]:
+    """Each target's outcome as it was recorded, read as slowly as can be."""
     outcomes = [Outcome.NOT_STARTED] * SIZE
     for event in events:
         match event:
@@ -998,9 +998,14 @@ def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
                 outcomes = [Outcome.NOT_STARTED if o in event.again else o for o in outcomes]
             case _:
                 pass
+    return outcomes
+
+
+def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
+    """Each target's outcome as a report has it: what is under way is unknown."""
     return [
         Outcome.UNKNOWN if one is Outcome.NOT_STARTED and is_under_way(events, target) else one
-        for target, one in enumerate(outcomes)
+        for target, one in enumerate(ends_of(events))
     ]
 
 
@@ -1044,7 +1049,7 @@ def holds(events: Sequence[Event], index: int, moment: int) -> bool:
                 until = min(until, event.at)
             case TargetEnded(target=start.target):
                 until = min(until, event.slot_until or event.at)
-            case RunResumed() if outcomes_of(events[:now])[start.target] in event.again:
+            case RunResumed() if ends_of(events[:now])[start.target] in event.again:
                 break  # whatever comes now is about another start
             case _:
                 pass

@@ -133,14 +133,13 @@ def test_two_runs_share_one_rate(tmp_path: Path) -> None:
     )
     assert judgement.broken == ()
     assert judgement.restarts == 80
-    # Nobody starved: the last start of the one that ended first lies in the last half.
-    ends = []
+    # Nobody starved: both had a part in the first half of all grants.
+    grants: list[tuple[str, str]] = []
     for fleet in (first, second):
         report = json.loads((tmp_path / f"{fleet}.json").read_text())
-        ends.append(max(target["granted_at"] for target in report["targets"]))
-    starts = sorted(r.at for r in read_trace(tmp_path / "trace.jsonl") if r.what == "executed")
-    assert min(ends) <= max(ends)
-    assert starts[-1] - starts[0] < 2 * 80 / 20 * 2.0
+        grants.extend((target["granted_at"], fleet) for target in report["targets"])
+    early = [fleet for _, fleet in sorted(grants)[:40]]
+    assert min(early.count(first), early.count(second)) >= 5
 
 
 def test_places_that_a_dead_run_holds_are_named(tmp_path: Path) -> None:

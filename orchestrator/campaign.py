@@ -13,13 +13,15 @@ Rules:
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from orchestrator.errors import ImpossibleEventError
-from orchestrator.lanes import Lanes
+from orchestrator.lanes import Door, Lanes
 from orchestrator.limits import Concurrency, Limits, Start, change_of
 from orchestrator.model import (
+    AccountRefused,
     Answer,
     AnswerArrivedLate,
     ClusterState,
@@ -73,6 +75,12 @@ TAKEN_OVER = "taken_over"
 
 LONGEST_WAIT = 60.0
 """Seconds; waits that double after each failure go no further."""
+
+UNAUTHORIZED = 401
+"""The HTTP status that says: the credential was not accepted."""
+
+ONE_ACCOUNT = "the credential"
+"""The account of projects of which nobody said whose credential they use."""
 
 
 # -------------------------------------------------------------------------------------- commands
@@ -190,7 +198,22 @@ class _Tries:
 class Campaign:
     """The state of one run. `apply` is the only way to change what lasts."""
 
-    def __init__(self, run_id: str, plan: Plan, history: Sequence[Event] = ()) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        plan: Plan,
+        history: Sequence[Event] = (),
+        *,
+        accounts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Replay what happened so far.
+
+        Args:
+            run_id: the run.
+            plan: what it does.
+            history: its events up to now.
+            accounts: the name of the credential that each project uses.
+        """
         self.run_id = run_id
         self.plan = plan
         self.policy = plan.policy
@@ -219,12 +242,19 @@ class Campaign:
         self._soak: _Soak | None = None
         self._harmed_canary = False
         self._watches: dict[str, Watch] = {}
-        for target in plan.targets:
+        self._first_of: dict[str, int] = {}
+        for position, target in enumerate(plan.targets):
             if target.project_id not in self._watches:
                 self._watches[target.project_id] = Watch(target.project_id, target.region)
+                self._first_of[target.project_id] = position
         self._agenda: list[tuple[float, str]] = []
         self._deadlines: list[tuple[float, int, int]] = []
-        self._findings: dict[int, Event] = {}
+        self._findings: dict[int | str, Event] = {}
+        """What has to be recorded, by position; of an account by its name."""
+        self._accounts = accounts
+        self._refused_accounts: dict[str, str] = {}
+        self._left_out: list[set[int]] = [set() for _ in plan.waves]
+        """By wave, who does not start while this runner runs: their credential was refused."""
         self._examined: dict[int, tuple[float, ClusterState]] = {}
         self._to_examine: deque[int] = deque()
         self._elsewhere: dict[tuple[str, str], Start] = {}
@@ -246,7 +276,9 @@ class Campaign:
             return not any(True for _ in self.unanswered())
         if self._tracks or self._findings:
             return False
-        return self.stopping is not None or self._waves_done == len(self.plan.waves)
+        return self.stopping is not None or (
+            self._waves_done == len(self.plan.waves) and not self._refused_accounts
+        )
 
     @property
     def tracks(self) -> Mapping[int, Track]:
@@ -331,7 +363,6 @@ class Campaign:
     def _apply_to_run(self, event: Event) -> None:
         match event:
             case RunStopping():
-                self._findings.pop(_RUN, None)
                 self.stopping = self.stopping or event
             case RunAborted():
                 self.aborted = True
@@ -339,6 +370,19 @@ class Campaign:
                 self._resume(event)
             case LimitsChanged() if self._is_live:
                 raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
+            case WaveOpened() | WaveSoaking() | WaveFinished():
+                self._apply_to_wave(event)
+            case RunnerStarted():
+                self._take_new_runner(event)
+            case AccountRefused():
+                self._refuse_account(event)
+            case RunFinished() | LimitsChanged():
+                pass
+            case _:
+                raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
+
+    def _apply_to_wave(self, event: WaveOpened | WaveSoaking | WaveFinished) -> None:
+        match event:
             case WaveOpened():
                 self._is_open = True
                 self._admit(event.wave)
@@ -346,10 +390,6 @@ class Campaign:
                 self._begin_soak(event)
             case WaveFinished():
                 self._end_soak(event)
-            case RunnerStarted() | RunFinished() | LimitsChanged():
-                pass
-            case _:
-                raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
 
     def _apply_to_target(self, event: TargetEvent) -> None:
         match event:
@@ -397,6 +437,41 @@ class Campaign:
         self._waves_done = next(
             (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
         )
+
+    # ------------------------------------------------------------------------------- credentials
+
+    def _take_new_runner(self, event: RunnerStarted) -> None:
+        """Believe in every credential again: a new process has those of its own time."""
+        for door in self._doors_of(self._refused_accounts):
+            door.shut_until = -math.inf
+            self.lanes.changed((door,), event.at)
+        self._refused_accounts.clear()
+        for left_out in self._left_out:
+            left_out.clear()
+
+    def _find_account_refused(self, position: int, error: ErrorInfo | None, at: float) -> None:
+        account = self._account_of(position)
+        if account not in self._refused_accounts:
+            reason = error.message if error is not None else "the service did not accept it"
+            self._findings[account] = AccountRefused(at=at, account=account, reason=reason)
+
+    def _refuse_account(self, event: AccountRefused) -> None:
+        """Start nothing with this credential, so that it is not locked; others go on."""
+        self._findings.pop(event.account, None)
+        self._refused_accounts[event.account] = event.reason
+        for door in self._doors_of((event.account,)):
+            door.shut_until = math.inf
+        for position, phase in enumerate(self._phases):
+            if phase is Phase.WAITING and self._account_of(position) == event.account:
+                self._left_out[self._wave_of[position]].add(position)
+
+    def _account_of(self, position: int) -> str:
+        return self._accounts.get(self.plan.targets[position].project_id, ONE_ACCOUNT)
+
+    def _doors_of(self, accounts: Container[str]) -> Iterator[Door]:
+        for project_id in self._watches:
+            if self._accounts.get(project_id, ONE_ACCOUNT) in accounts:
+                yield self.lanes.door(project_id)
 
     # ------------------------------------------------------------------------------- one start
 
@@ -461,9 +536,7 @@ class Campaign:
                 outcome = Outcome.SKIPPED if tries.busy >= MOST_TRIES else None
             case Verdict.UNAUTHORIZED:
                 outcome = Outcome.REFUSED
-                self._findings[_RUN] = RunStopping(
-                    at=event.at, reason="credential refused", by="orchestrator"
-                )
+                self._find_account_refused(event.target, answer.error, event.at)
             case _:
                 outcome = Outcome.REFUSED
         if outcome is None:
@@ -507,6 +580,8 @@ class Campaign:
         self._watch_of(event.target).followed.discard(event.target)
 
     def _put_back(self, position: int, not_before: float = -math.inf) -> None:
+        if self._account_of(position) in self._refused_accounts:
+            self._left_out[self._wave_of[position]].add(position)
         if self._is_live:
             self.lanes.put(position, self.plan.targets[position], not_before)
 
@@ -537,7 +612,14 @@ class Campaign:
         self._left_in_wave[self._wave_of[position]] -= 1
         if event.outcome.is_failure:
             self._count_failure(position)
-        if event.outcome is Outcome.REFUSED and event.error is not None:
+        self._left_out[self._wave_of[position]].discard(position)
+        self._note_refusal(event)
+
+    def _note_refusal(self, event: TargetEnded) -> None:
+        """Count refusals that are alike; of a credential one is enough, and it has its own rule."""
+        if event.outcome is not Outcome.REFUSED or event.error is None:
+            return
+        if event.error.status != UNAUTHORIZED:
             same = (event.error.error_class, event.error.code)
             before, times = self._same_refusals
             self._same_refusals = (same, times + 1 if same == before else 1)
@@ -695,14 +777,18 @@ class Campaign:
         watch.is_looking = False
         is_throttled = error.error_class == "throttled"
         watch.failed += not is_throttled
-        is_final = error.status in {400, 401, 403, 404}
+        is_unauthorized = error.status == UNAUTHORIZED
+        if is_unauthorized:
+            self._find_account_refused(self._first_of[project_id], error, now)
+        is_final = error.status in {400, 403, 404}
         if is_final or watch.failed >= BLIND_LOOKS:
             watch.blind = error
             self._open_door(project_id, math.inf, now)
         wait = retry_after if retry_after is not None else _doubling(1.0, watch.failed or 1)
         watch.not_before = now + wait
         self._look_again(watch, now)
-        if watch.blind is None and self.lanes.is_waited_at(self.lanes.door(project_id)):
+        is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
+        if is_waited_for and watch.blind is None and not is_unauthorized:
             self._look_by(watch, now)
 
     def _open_door(self, project_id: str, until: float, now: float) -> None:
@@ -936,7 +1022,16 @@ class Campaign:
             reason = f"max_failures: {self.failures} failed, {self.allowed} allowed"
         elif times >= SAME_REFUSALS:
             reason = f"correlated: {times} refusals in a row, all {code or error_class}"
+        elif self._refused_accounts and not self._others_are_left():
+            words = (f"{name}: {why}" for name, why in self._refused_accounts.items())
+            reason = f"credential refused: {'; '.join(words)}"
         return Record(RunStopping(at=now, reason=reason, by="orchestrator")) if reason else None
+
+    def _others_are_left(self) -> bool:
+        """Whether anybody waits, or soaks, whose credential is good."""
+        left = sum(self._left_in_wave[self._waves_done :]) - len(self._tracks)
+        left_out = sum(len(out) for out in self._left_out[self._waves_done :])
+        return left > left_out or self._soak is not None
 
     def _turn_wave(self, now: float) -> Record | None:
         number = self._waves_done
@@ -944,7 +1039,7 @@ class Campaign:
             return None
         if not self._is_open:
             return Record(WaveOpened(at=now, wave=number))
-        if self._left_in_wave[number]:
+        if self._left_in_wave[number] > len(self._left_out[number]):
             return None
         if self._soak is None:
             return Record(
@@ -958,7 +1053,7 @@ class Campaign:
     def _has_to_soak(self, number: int) -> bool:
         wave = self.plan.waves[number]
         touched = {Outcome.RESTARTED, Outcome.ACCEPTED}
-        return wave.soak > 0 and any(self._outcomes[p] in touched for p in wave.targets)
+        return wave.soak > 0 and any(self._outcomes.get(p) in touched for p in wave.targets)
 
     def _start(self, now: float) -> Command | None:
         if self.stopping is not None or self._soak is not None or not self._is_open:
@@ -1061,10 +1156,6 @@ class Campaign:
         watch.due_at = math.inf
         watch.is_looking = True
         return Look(watch.project_id, watch.region)
-
-
-_RUN = -1
-"""Where a finding about the run itself is kept among those about targets."""
 
 
 def _doubling(first: float, times: int) -> float:

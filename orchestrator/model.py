@@ -349,6 +349,18 @@ class RunFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRefused(Event):
+    """The service did not accept this credential: nothing starts with it while this runner runs.
+
+    `account` is the credential's name, never a part of it.
+    """
+
+    kind: ClassVar[str] = "account.refused"
+    account: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaveOpened(Event):
     """Targets of this wave may start."""
 
@@ -486,6 +498,7 @@ EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
         RunnerStarted, RunResumed, LimitsChanged, RunStopping, RunAborted, RunFinished,
+        AccountRefused,
         WaveOpened, WaveSoaking, WaveFinished,
         RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,
         RestartDisproved, RestartBegan, RestartSettling, RestartUnsettled,

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from orchestrator.model import (
     RestartRequested,
     RestartWithdrawn,
     RunAborted,
+    RunnerStarted,
     RunResumed,
     RunStopping,
     Target,
@@ -64,6 +66,7 @@ class Play:
         canary: int = 0,
         soak: float = 0.0,
         history: Sequence[Event] = (),
+        accounts: Mapping[str, str] = MappingProxyType({}),
         **policy: Any,
     ) -> None:
         targets = [Target(project_id=f"p{n % projects}", cluster_id=f"c{n}") for n in range(count)]
@@ -71,12 +74,14 @@ class Play:
                     "healthy_deadline": 100.0, "poll_every": 2.0, **policy}  # fmt: skip
         rules = Policy(**settings)
         self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak)
-        self.campaign = Campaign("run", self.plan, history)
+        self.campaign = Campaign("run", self.plan, history, accounts=accounts)
         self.states = dict.fromkeys((target.cluster_id for target in targets), IDLE)
         self.now = 1000.0
         self.events: list[Event] = []
         self.asked: list[RestartRequested] = []
         self.looks = 0
+        self.blinding: ErrorInfo | None = None
+        """Why every list call fails, if it does."""
 
     def turn(self) -> list[Command]:
         """Do all that is due; looks are answered at once from `states`."""
@@ -100,7 +105,9 @@ class Play:
 
     def look(self, look: Look | LookAt) -> None:
         self.looks += 1
-        if isinstance(look, Look):
+        if isinstance(look, Look) and self.blinding is not None:
+            self.campaign.fail_to_observe(look.project_id, self.blinding, self.now)
+        elif isinstance(look, Look):
             mine = {
                 target.cluster_id: self.states[target.cluster_id]
                 for target in self.plan.targets
@@ -476,6 +483,47 @@ def test_a_refused_credential_stops_the_run() -> None:
     assert play.outcome() is Outcome.REFUSED
     assert play.is_over()
     assert len(play.asked) == 1
+
+
+def test_a_refused_credential_stops_only_its_own_targets() -> None:
+    """A 401 leaves the other credential's targets going; at the end the run is stopped."""
+    accounts = {"p0": "old", "p1": "new"}
+    play = Play(6, projects=2, accounts=accounts, limits=(Concurrency(1),), wait=False)
+    play.turn()
+    play.answer(Verdict.UNAUTHORIZED, error=ERROR)
+    for target in (1, 3, 5):
+        play.answer(target=target)
+    assert [event.target for event in play.asked] == [0, 1, 3, 5]
+    assert play.is_over()
+    assert play.campaign.stopping is not None
+    assert play.campaign.stopping.reason == "credential refused: old: no"
+    assert play.campaign.counts()[Outcome.NOT_STARTED] == 2
+
+
+def test_a_look_that_is_not_authorized_asks_for_nothing_with_that_credential() -> None:
+    """A 401 on a look is the credential's, so nothing starts and nothing is called refused."""
+    play = Play(3)
+    play.blinding = ErrorInfo(error_class="unauthorized", message="bad key", status=401)
+    play.turn()
+    play.wait(1.0)
+    assert play.looks == 1
+    assert play.is_over()
+    assert play.campaign.counts()[Outcome.NOT_STARTED] == 3
+
+
+def test_a_new_runner_tries_every_credential_again() -> None:
+    """Whoever takes up the run brings credentials of their own, so old refusals are forgotten."""
+    play = Play(2, limits=(Concurrency(1),))
+    play.turn()
+    play.answer(Verdict.UNAUTHORIZED, error=ERROR)
+    resumed = RunResumed(at=play.now, by="ana")
+    again = Play(2, limits=(Concurrency(1),), history=[*play.events, resumed])
+    again.now = play.now
+    again.apply(
+        RunnerStarted(at=play.now, owner="ana", host="h", pid=1, wall_offset=0.0, version="1")
+    )
+    again.turn()
+    assert [event.target for event in again.asked] == [1]
 
 
 def test_a_lost_answer_seen_busy_is_accepted_without_a_job() -> None:

@@ -18,6 +18,7 @@ from orchestrator.campaign import Campaign
 from orchestrator.errors import UsageError
 from orchestrator.model import (
     EVENTS,
+    AccountRefused,
     Answer,
     AnswerArrivedLate,
     ClusterState,
@@ -90,6 +91,7 @@ EVERYTHING: list[tuple[Event, str, dict[str, Any]]] = [
     ),
     (RunStopping(at=0.0, reason="deadline", by="ana"), "info", {"reason": "deadline"}),
     (RunAborted(at=0.0, by="SIGINT"), "info", {"by": "SIGINT"}),
+    (AccountRefused(at=0.0, account="prod", reason="no"), "warning", {"account": "prod"}),
     (RunFinished(at=0.0, outcome="stopped", exit_code=3), "info", {"exit_code": 3}),
     (WaveOpened(at=0.0, wave=0), "info", {"wave": "wave 1", "wave_number": 1}),
     (WaveSoaking(at=0.0, wave=0), "info", {"soak_s": 60.0, "wave_targets": 1}),

@@ -27,6 +27,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from orchestrator.campaign import Campaign
 from orchestrator.errors import UsageError
 from orchestrator.model import (
+    AccountRefused,
     Answer,
     AnswerArrivedLate,
     ErrorInfo,
@@ -446,7 +447,7 @@ _OUTCOME_LEVELS = {
 
 def _level(event: Event) -> str:
     match event:
-        case TargetRelapsed():
+        case TargetRelapsed() | AccountRefused():
             return "warning"
         case TargetEnded():
             return _OUTCOME_LEVELS.get(event.outcome, "info")
@@ -472,6 +473,7 @@ _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunStopping: ("reason", "by"),
     RunAborted: ("by",),
     RunFinished: ("outcome", "exit_code"),
+    AccountRefused: ("account", "reason"),
 }
 
 

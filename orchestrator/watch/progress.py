@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 
 from orchestrator.campaign import Campaign
 from orchestrator.model import (
+    AccountRefused,
     Event,
     LimitsChanged,
     Outcome,
@@ -226,6 +227,9 @@ class _Headlines:
                 running = len(self._campaign.tracks)
                 text = f"stopping: {shown(event.reason)}; nothing new starts, following {running}"
                 tone = Tone.WARN
+            case AccountRefused():
+                text = f"{shown(event.account)} was refused: {shown(event.reason)}; its clusters"
+                text, tone = f"{text} do not start, others go on", Tone.WARN
             case RunAborted():
                 text, tone = f"aborted by {shown(event.by)}: no longer following", Tone.BAD
             case RunFinished():

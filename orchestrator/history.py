@@ -1,7 +1,10 @@
 """What can be asked of a journal: which runs there are, what one did, and whether promises held."""
 
-from collections.abc import AsyncIterator
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TextIO
 
 from orchestrator.campaign import Campaign
@@ -18,6 +21,28 @@ REAL = ""
 
 RESOLVABLE = (Outcome.RESTARTED, Outcome.FAILED, Outcome.NOT_STARTED)
 """What a person can say of a target whose outcome is unknown."""
+
+
+SLOWEST = 0.95
+"""The share of restarts that a deadline expects to be over by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """How long restarts of a kind lasted that ended well: seconds from grant, shortest first."""
+
+    ready: tuple[float, ...]
+    """Until the cluster was seen ready, and stayed so."""
+    whole: tuple[float, ...]
+    """Until the end, when the slot was free."""
+
+    @property
+    def expected(self) -> float:
+        """How long a restart of this kind is expected to hold its slot: the 95th percentile.
+
+        Of fewer than twenty it is the longest.
+        """
+        return self.whole[math.ceil(SLOWEST * len(self.whole)) - 1]
 
 
 @asynccontextmanager
@@ -132,6 +157,19 @@ async def find_unfinished(settings: Settings, plan: Plan) -> RunSummary | None:
             ),
             None,
         )
+
+
+async def durations_of(store: Store, world: str = REAL) -> Mapping[str, Durations]:
+    """Return how long restarts lasted by kind, as kinds are printed."""
+    ready: dict[str, list[float]] = defaultdict(list)
+    whole: dict[str, list[float]] = defaultdict(list)
+    for one in await store.lasted(world):
+        ready[one.kind].append(one.ready)
+        whole[one.kind].append(one.whole)
+    return {
+        kind: Durations(ready=tuple(sorted(ready[kind])), whole=tuple(sorted(spans)))
+        for kind, spans in whole.items()
+    }
 
 
 async def events_of(store: Store, run_id: str) -> list[Event]:

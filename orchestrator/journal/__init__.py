@@ -7,6 +7,7 @@ from orchestrator.journal.sqlite import SqliteJournal, SqliteStore, open_store
 from orchestrator.journal.store import (
     Clock,
     Decide,
+    Lasted,
     RunJournal,
     RunRecord,
     RunState,
@@ -18,6 +19,7 @@ __all__ = [
     "LEASE_TTL",
     "Clock",
     "Decide",
+    "Lasted",
     "LeaseRecord",
     "MemoryJournal",
     "MemoryStore",

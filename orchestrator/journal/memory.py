@@ -3,7 +3,7 @@
 Several runs may share one `MemoryStore`; it is lost with the process, and that is its point.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -21,8 +21,12 @@ from orchestrator.journal.lease import (
 )
 from orchestrator.journal.store import (
     ALPHABET,
+    MOMENTS,
+    RECENT,
     Clock,
     Decide,
+    Lasted,
+    Moment,
     RunRecord,
     RunSummary,
     check_evidence,
@@ -33,13 +37,21 @@ from orchestrator.journal.store import (
     restarted_after,
     run_exists,
     run_id_at,
+    spans_of,
     start_exists,
     start_of,
     state_of,
     still_matters,
 )
 from orchestrator.limits import Start, change_of
-from orchestrator.model import Event, RestartRequested, RunFinished, RunnerStarted, TargetEvent
+from orchestrator.model import (
+    Event,
+    RestartRequested,
+    RunFinished,
+    RunnerStarted,
+    TargetEnded,
+    TargetEvent,
+)
 
 _Key = tuple[str, int, int]
 _Cluster = tuple[str, str, str]
@@ -141,6 +153,14 @@ def _cluster(world: str, start: Start) -> _Cluster:
     return world, start.project_id, start.cluster_id
 
 
+def _moments(events: Sequence[Event]) -> Iterator[Moment]:
+    for event in events:
+        if event.kind in MOMENTS:
+            target = event.target if isinstance(event, TargetEvent) else None
+            outcome = event.outcome if isinstance(event, TargetEnded) else None
+            yield event.kind, event.at, target, outcome
+
+
 class MemoryStore:
     """All runs of one journal in memory.
 
@@ -186,10 +206,7 @@ class MemoryStore:
     async def runs(self, world: str | None = None) -> list[RunSummary]:
         """Return all runs (of one world), newest first."""
         await anyio.lowlevel.checkpoint()
-        in_order = sorted(self._runs.values(), key=lambda run: run.record.created_at)
-        return [
-            self._summary(run) for run in reversed(in_order) if world in {None, run.record.world}
-        ]
+        return [self._summary(run) for run in self._newest_first(world)]
 
     async def load_run(self, run_id: str) -> RunRecord:
         """Return a run as it was created."""
@@ -225,6 +242,20 @@ class MemoryStore:
                 )
         return frozenset(found)
 
+    async def lasted(self, world: str, *, most: int = RECENT) -> list[Lasted]:
+        """Return how long restarts of the newest runs lasted."""
+        await anyio.lowlevel.checkpoint()
+        found: list[Lasted] = []
+        for run in self._newest_first(world):
+            if len(found) >= most:
+                break
+            targets = run.record.plan.targets
+            found.extend(
+                Lasted(kind=str(targets[target].kind), ready=ready, whole=whole)
+                for target, ready, whole in spans_of(_moments(run.events))
+            )
+        return found
+
     async def lease(self, run_id: str) -> LeaseRecord | None:
         """Return who works on a run or did last."""
         await anyio.lowlevel.checkpoint()
@@ -250,6 +281,10 @@ class MemoryStore:
             expires_at=now + ttl,
         )
         return MemoryJournal(run, succession, self._ledger, self.clock, horizon=horizon, ttl=ttl)
+
+    def _newest_first(self, world: str | None) -> list[_Run]:
+        in_order = sorted(self._runs.values(), key=lambda run: run.record.created_at)
+        return [run for run in reversed(in_order) if world in {None, run.record.world}]
 
     def _is_dead(self, lease: LeaseRecord) -> bool:
         return not self._is_alive(lease.owner)

@@ -8,9 +8,9 @@ from typing import Any
 
 from orchestrator.journal import codec
 from orchestrator.journal.lease import LeaseRecord
-from orchestrator.journal.store import RunRecord, no_such_run
+from orchestrator.journal.store import Lasted, RunRecord, no_such_run, spans_of
 from orchestrator.limits import Start
-from orchestrator.model import Event, Target
+from orchestrator.model import WHOLE, Event, Target
 
 STARTS = """SELECT (SELECT run_id FROM run WHERE number = start.run), target, attempt, project_id,
     cluster_id, region, labels, granted_at, settled_at, ended_at, returned FROM start"""
@@ -41,6 +41,12 @@ _RESTARTED_SINCE = """SELECT DISTINCT project_id, cluster_id
         AND NOT EXISTS (SELECT 1 FROM event AS later
             WHERE later.run = event.run AND later.target = event.target AND later.seq > event.seq
                 AND later.kind = 'target.relapsed')"""
+_NUMBERS = "SELECT number FROM run WHERE world = ? ORDER BY created_at DESC, number DESC"
+_MOMENTS = """SELECT kind, at, target, CASE kind WHEN 'target.ended' THEN data ->> 'outcome' END
+    FROM event WHERE run = ? AND kind IN ('runner.started', 'restart.requested',
+        'restart.settling', 'restart.unsettled', 'target.ended') ORDER BY seq"""
+_KINDS = """SELECT target, data ->> 'kind' FROM target
+    WHERE run = ? AND data ->> 'kind' IS NOT NULL"""
 _RUN_EVENT = "SELECT at, kind, target, data FROM event WHERE run = ? AND seq = ?"
 
 
@@ -74,6 +80,20 @@ def restarted_since(
 ) -> frozenset[tuple[str, str]]:
     """Return project and cluster of what was seen to end well after `at`, and stayed so."""
     return frozenset(connection.execute(_RESTARTED_SINCE, (world, at)).fetchall())
+
+
+def lasted(connection: sqlite3.Connection, world: str, most: int) -> list[Lasted]:
+    """Return how long restarts of the newest runs lasted, until there are `most` or no more."""
+    found: list[Lasted] = []
+    for run in connection.execute(_NUMBERS, (world,)).fetchall():
+        if len(found) >= most:
+            break
+        kinds = dict(connection.execute(_KINDS, run).fetchall())
+        found.extend(
+            Lasted(kind=kinds.get(target, str(WHOLE)), ready=ready, whole=whole)
+            for target, ready, whole in spans_of(connection.execute(_MOMENTS, run))
+        )
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -21,8 +21,10 @@ from orchestrator.journal.lease import LEASE_TTL, LeaseRecord, is_held
 from orchestrator.journal.runner import is_dead
 from orchestrator.journal.store import (
     ALPHABET,
+    RECENT,
     Clock,
     Decide,
+    Lasted,
     RunRecord,
     RunSummary,
     refuse_second,
@@ -166,6 +168,10 @@ class SqliteStore:
     async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
         """Return project and cluster of what was restarted well after a steady moment."""
         return await self._read(partial(rows.restarted_since, world=world, at=at))
+
+    async def lasted(self, world: str, *, most: int = RECENT) -> list[Lasted]:
+        """Return how long restarts of the newest runs lasted."""
+        return await self._read(partial(rows.lasted, world=world, most=most))
 
     async def lease(self, run_id: str) -> LeaseRecord | None:
         """Return who works on a run or did last."""

@@ -18,7 +18,7 @@ every store to the same behaviour.
 """
 
 import difflib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,7 +32,10 @@ from orchestrator.model import (
     Event,
     Outcome,
     RestartRequested,
+    RestartSettling,
+    RestartUnsettled,
     RunFinished,
+    RunnerStarted,
     Target,
     TargetEnded,
     TargetRelapsed,
@@ -44,6 +47,9 @@ Decide = Callable[[Sequence[Start]], Sequence[Event]]
 
 MARGIN = 1.0
 """Seconds beyond the horizon that settled starts are still handed over: more than any guard."""
+
+RECENT = 10_000
+"""Finished restarts that say enough of how long others will last."""
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters of a run's id; those that are mistaken for each other when read aloud are left out."""
@@ -108,6 +114,22 @@ class RunSummary:
     world: str
     owner: str | None = None
     """Who works on it: `ana@bastion-1 pid 123 on bastion-1`; None if nobody does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasted:
+    """How long a restart lasted that ended well; seconds from its grant."""
+
+    kind: str
+    """The target's kind, as it is printed."""
+    ready: float
+    """Until the cluster was seen ready, and stayed so."""
+    whole: float
+    """Until its end, when its slot was free."""
+
+
+Moment = tuple[str, float, int | None, str | None]
+"""An event by its kind, moment and target, and its outcome if it is an end."""
 
 
 # ------------------------------------------------------------------------------------- protocols
@@ -201,6 +223,9 @@ class Store(Protocol):
 
     async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
         """Return project and cluster of what was restarted well after a steady moment."""
+
+    async def lasted(self, world: str, *, most: int = RECENT) -> list[Lasted]:
+        """Return how long restarts lasted, of the newest runs: so many runs that `most` are had."""
 
     async def lease(self, run_id: str) -> LeaseRecord | None:
         """Return who works on a run or did last, even if it is over; None if nobody ever did."""
@@ -300,6 +325,39 @@ def restarted_after(events: Iterable[Event], at: float) -> set[int]:
             case _:
                 pass
     return found
+
+
+MOMENTS = (
+    RunnerStarted.kind,
+    RestartRequested.kind,
+    RestartSettling.kind,
+    RestartUnsettled.kind,
+    TargetEnded.kind,
+)
+"""The kinds of events that `spans_of` has a use for."""
+
+
+def spans_of(moments: Iterable[Moment]) -> Iterator[tuple[int, float, float]]:
+    """Yield each target that ended as restarted, with its seconds until ready and until its end.
+
+    Restarts that were under way while the runner changed are left out: nobody saw when they ended.
+    """
+    asked: dict[int, float] = {}
+    ready: dict[int, float] = {}
+    for kind, at, target, outcome in moments:
+        if target is None:
+            asked.clear()
+        elif kind == RestartRequested.kind:
+            asked[target] = at
+            ready.pop(target, None)
+        elif kind == RestartSettling.kind:
+            ready[target] = at
+        elif kind == RestartUnsettled.kind:
+            ready.pop(target, None)
+        else:
+            since = asked.pop(target, None)
+            if since is not None and outcome == Outcome.RESTARTED:
+                yield target, ready.get(target, at) - since, at - since
 
 
 def run_id_at(wall: float, letters: str) -> str:

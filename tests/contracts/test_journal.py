@@ -4,6 +4,7 @@ import re
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import ImpossibleEventError, JournalError, LeaseError
 from orchestrator.journal import (
+    Lasted,
     MemoryStore,
     RunJournal,
     RunRecord,
@@ -36,6 +38,8 @@ from orchestrator.model import (
     RestartBegan,
     RestartDisproved,
     RestartRequested,
+    RestartSettling,
+    RestartUnsettled,
     RestartWithdrawn,
     RunFinished,
     RunnerStarted,
@@ -309,6 +313,53 @@ def test_new_run_ids(opens: Opens) -> None:
         assert len(ids) > 18
         pattern = r"\d{4}-\d\d-\d\d-[2-9a-hjkmnp-z]{4}"
         assert all(re.fullmatch(pattern, run_id) for run_id in ids)
+
+    play(opens, story)
+
+
+def test_how_long_restarts_lasted(opens: Opens) -> None:
+    """Per kind, from grant until ready for good and until the end; only what was seen to end well.
+
+    What failed, what was asked for in vain, and what was under way while the runner changed says
+    nothing; simulated runs say nothing about real ones.
+    """
+    rolling = Kind(Call.ROLLING, ("ess",))
+    record = a_run("old", "c0", "c1", "c2", "c3", "c4")
+    planned = record.plan.targets
+    changed = (planned[0], replace(planned[1], kind=rolling), *planned[2:])
+    record = replace(record, plan=replace(record.plan, targets=changed))
+    runner = RunnerStarted(at=1.0, owner="ana", host="h", pid=1, wall_offset=0.0, version="1")
+
+    async def story(store: Store) -> None:
+        await store.create_run(record)
+        await store.create_run(a_run("new", "d0", created_at=2000.0))
+        await store.create_run(a_run("pretend", "e0", world="pretend", created_at=3000.0))
+        journal = await store.journal("old", horizon=HORIZON)
+        await tell(
+            journal, runner,
+            *(requested(10.0 * position, position) for position in range(5)),
+            RestartDisproved(at=50.0, target=0, attempt=1),
+            RestartSettling(at=60.0, target=1),
+            RestartUnsettled(at=61.0, target=1, seen="down"),
+            requested(100.0, 0, attempt=2),
+            RestartSettling(at=110.0, target=1),
+            ended(130.0, 1),
+            TargetEnded(at=140.0, target=2, outcome=Outcome.FAILED),
+            ended(161.5, 0),
+        )  # fmt: skip
+        await tell(journal, replace(runner, at=170.0), ended(999.0, 3))
+        for run, lasted in (("new", 7.0), ("pretend", 8.0)):
+            other = await store.journal(run, horizon=HORIZON)
+            await tell(other, runner, requested(2.0, 0), ended(2.0 + lasted, 0))
+
+        new = Lasted(kind="restart", ready=7.0, whole=7.0)
+        assert await store.lasted("real") == [
+            new,
+            Lasted(kind="rolling:ess", ready=100.0, whole=120.0),
+            Lasted(kind="restart", ready=61.5, whole=61.5),
+        ]
+        assert await store.lasted("real", most=1) == [new]
+        assert await store.lasted("nowhere") == []
 
     play(opens, story)
 

@@ -22,7 +22,6 @@ from orchestrator.css.answers import (
 from orchestrator.css.codes import BY_CODE, BY_CODE_AND_STATUS, BY_STATUS, ErrorClass, meaning_of
 from orchestrator.css.credentials import (
     NoCredentials,
-    Secret,
     TokenCredentials,
     credentials_from_environment,
     is_loopback,
@@ -30,6 +29,7 @@ from orchestrator.css.credentials import (
 from orchestrator.css.listing import Pass, missing
 from orchestrator.errors import GoneError, UsageError
 from orchestrator.model import Answer, ClusterState, Verdict
+from orchestrator.secret import Secret
 
 JOB = "ff8080815fa0fa5e015fa365b6300007"
 

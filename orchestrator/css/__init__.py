@@ -4,10 +4,10 @@ from orchestrator.css.client import CssClient
 from orchestrator.css.credentials import (
     CredentialProvider,
     NoCredentials,
-    Secret,
     TokenCredentials,
     credentials_from_environment,
 )
+from orchestrator.secret import Secret
 
 __all__ = [
     "CredentialProvider",

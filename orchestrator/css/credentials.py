@@ -7,63 +7,21 @@ Rules:
 - A provider is asked for each call, with all that a signature covers, so that it may renew or sign.
 """
 
-import hmac
 import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn, Protocol, Self
+from typing import Protocol
 
 from yarl import URL
 
 from orchestrator.errors import UsageError
+from orchestrator.secret import Secret
 
 CONTENT_TYPE = "application/json"
 """The content type of every call, with and without a body; a signature may cover it."""
 
 _HIDDEN = "***"
 _TOKEN_NAMES = ("OS_TOKEN", "OS_AUTH_TOKEN")
-
-
-class Secret:
-    """A text that is never shown: not by repr, str, format or a log, and it cannot be pickled."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value, for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"Secret({_HIDDEN})"
-
-    def __str__(self) -> str:
-        return _HIDDEN
-
-    def __format__(self, spec: str) -> str:
-        return format(_HIDDEN, spec)
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret stays in memory and is not pickled")
 
 
 class CredentialProvider(Protocol):

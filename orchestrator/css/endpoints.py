@@ -12,12 +12,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from yarl import URL
 
 from orchestrator.css.credentials import is_loopback
 from orchestrator.errors import UsageError
+from orchestrator.signing import encode
 
 _AS_IT_IS = re.compile(r"(?!\.+$)[A-Za-z0-9_.~-]+")
 
@@ -56,7 +57,7 @@ def _as_segment(text: str) -> str:
     if _AS_IT_IS.fullmatch(text):
         return text
     # Dots alone would be taken for a way up.
-    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
+    return encode(text) if text.strip(".") else text.replace(".", "%2E")
 
 
 def read_endpoint(text: str) -> Endpoint:

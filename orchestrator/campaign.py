@@ -50,10 +50,12 @@ from orchestrator.model import (
     WaveFinished,
     WaveOpened,
     WaveSoaking,
+    WindowChanged,
     request_id_of,
 )
-from orchestrator.plan import CANARY, FailureMode, Plan, Unhealthy, changed_policy
-from orchestrator.span import format_span
+from orchestrator.plan import CANARY, FailureMode, Plan, Policy, Unhealthy, changed_policy
+from orchestrator.span import format_moment, format_span
+from orchestrator.window import Durations, Opening
 
 FRESH_FOR = 10.0
 """Seconds for which a look may serve as the baseline of a restart."""
@@ -63,6 +65,9 @@ SAME_REFUSALS = 5
 
 BLIND_LOOKS = 5
 """After so many failed looks in a row a project's waiting targets are given up."""
+
+STALE_INTENT = 10.0
+"""Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
 
 MOST_TRIES = 4
 """How often a target is tried that is busy, or that no connection could be made for."""
@@ -159,6 +164,8 @@ class Watch:
 
     project_id: str
     region: str | None
+    first: int
+    """The first of its targets."""
     due_at: float = math.inf
     not_before: float = -math.inf
     is_looking: bool = False
@@ -175,6 +182,14 @@ class Watch:
     def is_needed(self) -> bool:
         """Whether anybody has a use for a look."""
         return self.is_wanted or bool(self.followed) or bool(self.soaking)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why nothing at all may start now, and until when, if time alone ends it (else infinity)."""
+
+    reason: str
+    until: float
 
 
 @dataclass(slots=True)
@@ -205,6 +220,7 @@ class Campaign:
         history: Sequence[Event] = (),
         *,
         accounts: Mapping[str, str] = MappingProxyType({}),
+        durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
     ) -> None:
         """Replay what happened so far.
 
@@ -213,14 +229,11 @@ class Campaign:
             plan: what it does.
             history: its events up to now.
             accounts: the name of the credential that each project uses.
+            durations: by kind, how long finished restarts took in earlier runs, in seconds.
         """
         self.run_id = run_id
         self.plan = plan
-        self.policy = plan.policy
-        for event in history:
-            # What was allowed at the time is of no interest any more; the last word counts for all.
-            if isinstance(event, LimitsChanged):
-                self.policy = changed_policy(self.policy, event)
+        self.policy = _policy_after(plan.policy, history)
         self.limits = Limits(self.policy.limits)
         self.lanes = Lanes(self.limits)
         self.allowed = self.policy.max_failures.of(len(plan.targets))
@@ -241,12 +254,7 @@ class Campaign:
         self._is_open = False
         self._soak: _Soak | None = None
         self._harmed_canary = False
-        self._watches: dict[str, Watch] = {}
-        self._first_of: dict[str, int] = {}
-        for position, target in enumerate(plan.targets):
-            if target.project_id not in self._watches:
-                self._watches[target.project_id] = Watch(target.project_id, target.region)
-                self._first_of[target.project_id] = position
+        self._watches = _watches_of(plan)
         self._agenda: list[tuple[float, str]] = []
         self._deadlines: list[tuple[float, int, int]] = []
         self._findings: dict[int | str, Event] = {}
@@ -258,6 +266,11 @@ class Campaign:
         self._examined: dict[int, tuple[float, ClusterState]] = {}
         self._to_examine: deque[int] = deque()
         self._elsewhere: dict[tuple[str, str], Start] = {}
+        self._kinds = plan.kinds()
+        known = Durations(durations, self.policy.expected_duration)
+        self.opening = Opening(self.policy.window, known, self._kinds)
+        self._late: set[int] = set()
+        """Who waits and would not be done by the deadline."""
         self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
         self._throttled: dict[str, int] = {}
         self._is_live = False
@@ -277,7 +290,7 @@ class Campaign:
         if self._tracks or self._findings:
             return False
         return self.stopping is not None or (
-            self._waves_done == len(self.plan.waves) and not self._refused_accounts
+            self._waves_done == len(self.plan.waves) and not any(self._left_out)
         )
 
     @property
@@ -335,8 +348,31 @@ class Campaign:
         if self._soak:
             times.append(self._soak.ends_at if not self._soak.unseen else math.inf)
         elif self.stopping is None:
-            times.append(self.lanes.wake_at(now))
+            hold = self.hold(now)
+            times.append(self.lanes.wake_at(now) if hold is None else hold.until)
+        if self.opening.window.has_end and self.stopping is None and self._anybody_waits():
+            times.append(max(now, self.opening.closes_at()))
         return min(times)
+
+    def hold(self, now: float) -> Hold | None:
+        """Return why nothing at all may start now, whatever the limits say; None if it may."""
+        opens_at = self.opening.opens_at()
+        if now < opens_at:
+            return Hold(f"not before {format_moment(self.policy.window.not_before or 0)}", opens_at)
+        return None
+
+    def objection(self, event: RestartRequested, now: float) -> str | None:
+        """Return why a call must not leave although its intent is durable; None if it may."""
+        if now > event.at + STALE_INTENT:
+            return "it could not be sent in time"
+        if self.stopping is not None:
+            return f"stopped before it was sent: {self.stopping.reason}"
+        hold = self.hold(now)
+        if hold is not None:
+            return hold.reason
+        if self.opening.is_late(self._kinds[event.target], now):
+            return "the window was over before it was sent"
+        return None
 
     # ---------------------------------------------------------------------------------- events
 
@@ -368,7 +404,7 @@ class Campaign:
                 self.aborted = True
             case RunResumed():
                 self._resume(event)
-            case LimitsChanged() if self._is_live:
+            case LimitsChanged() | WindowChanged() if self._is_live:
                 raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 self._apply_to_wave(event)
@@ -376,7 +412,7 @@ class Campaign:
                 self._take_new_runner(event)
             case AccountRefused():
                 self._refuse_account(event)
-            case RunFinished() | LimitsChanged():
+            case RunFinished() | LimitsChanged() | WindowChanged():
                 pass
             case _:
                 raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
@@ -426,6 +462,7 @@ class Campaign:
         self.failures = 0
         self._harmed_canary = False
         self._same_refusals = (("", None), 0)
+        self._late.clear()
         self._shrink()
         for position, outcome in list(self._outcomes.items()):
             if outcome in event.again:
@@ -438,10 +475,26 @@ class Campaign:
             (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
         )
 
+    # ---------------------------------------------------------------------------------- window
+
+    def _anybody_waits(self) -> bool:
+        return sum(self._left_in_wave[self._waves_done :]) > len(self._tracks)
+
+    def _why_window_is_over(self, now: float) -> str | None:
+        """Say why nothing that waits may start any more, if nothing may."""
+        if not self.opening.window.has_end or not self._anybody_waits():
+            return None
+        never = len(self._late | self._left_out[self._waves_done])
+        waiting = self._left_in_wave[self._waves_done] - len(self._tracks)
+        all_are_late = bool(self._late) and never >= waiting
+        is_over = all_are_late or now >= self.opening.closes_at()
+        return self.opening.why_over(now) if is_over else None
+
     # ------------------------------------------------------------------------------- credentials
 
     def _take_new_runner(self, event: RunnerStarted) -> None:
-        """Believe in every credential again: a new process has those of its own time."""
+        """Take its clock, and believe in every credential again: it brings those of its own."""
+        self.opening.wall_offset = event.wall_offset
         for door in self._doors_of(self._refused_accounts):
             door.shut_until = -math.inf
             self.lanes.changed((door,), event.at)
@@ -607,6 +660,11 @@ class Campaign:
         self._outcomes[position] = event.outcome
         self._tries.pop(position, None)
         self._examined.pop(position, None)
+        self._late.discard(position)
+        kind = self._kinds[position]
+        self.opening.leave(kind)
+        if event.outcome is Outcome.RESTARTED and track is not None:
+            self.opening.durations.note(kind, event.at - track.start.granted_at)
         if event.asked:
             self._asked_skips.add(position)
         self._left_in_wave[self._wave_of[position]] -= 1
@@ -639,6 +697,7 @@ class Campaign:
         self._asked_skips.discard(position)
         self._phases[position] = Phase.WAITING
         self._left_in_wave[self._wave_of[position]] += 1
+        self.opening.come_back(self._kinds[position])
 
     def _note(self, track: Track, event: TargetEvent) -> None:
         change = change_of(event)
@@ -779,7 +838,7 @@ class Campaign:
         watch.failed += not is_throttled
         is_unauthorized = error.status == UNAUTHORIZED
         if is_unauthorized:
-            self._find_account_refused(self._first_of[project_id], error, now)
+            self._find_account_refused(watch.first, error, now)
         is_final = error.status in {400, 403, 404}
         if is_final or watch.failed >= BLIND_LOOKS:
             watch.blind = error
@@ -1022,9 +1081,11 @@ class Campaign:
             reason = f"max_failures: {self.failures} failed, {self.allowed} allowed"
         elif times >= SAME_REFUSALS:
             reason = f"correlated: {times} refusals in a row, all {code or error_class}"
-        elif self._refused_accounts and not self._others_are_left():
+        elif any(self._left_out) and not self._others_are_left():
             words = (f"{name}: {why}" for name, why in self._refused_accounts.items())
             reason = f"credential refused: {'; '.join(words)}"
+        else:
+            reason = self._why_window_is_over(now)
         return Record(RunStopping(at=now, reason=reason, by="orchestrator")) if reason else None
 
     def _others_are_left(self) -> bool:
@@ -1038,7 +1099,7 @@ class Campaign:
         if self.stopping is not None or number == len(self.plan.waves):
             return None
         if not self._is_open:
-            return Record(WaveOpened(at=now, wave=number))
+            return None if self.hold(now) else Record(WaveOpened(at=now, wave=number))
         if self._left_in_wave[number] > len(self._left_out[number]):
             return None
         if self._soak is None:
@@ -1058,6 +1119,8 @@ class Campaign:
     def _start(self, now: float) -> Command | None:
         if self.stopping is not None or self._soak is not None or not self._is_open:
             return None
+        if self.hold(now) is not None:
+            return None
         while (position := self.lanes.next(now)) is not None:
             command = self._consider(position, now)
             if command is not None:
@@ -1067,6 +1130,9 @@ class Campaign:
     def _consider(self, position: int, now: float) -> Command | None:
         """Decide by its baseline about a target that every limit lets through."""
         target = self.plan.targets[position]
+        if self.opening.is_late(self._kinds[position], now):
+            self._late.add(position)
+            return self._stop(now)
         other = self._elsewhere.get((target.project_id, target.cluster_id))
         if other is not None and (other.ended_at is None or other.ended_at > now):
             if now > other.granted_at + self.policy.healthy_deadline:
@@ -1156,6 +1222,22 @@ class Campaign:
         watch.due_at = math.inf
         watch.is_looking = True
         return Look(watch.project_id, watch.region)
+
+
+def _policy_after(policy: Policy, history: Iterable[Event]) -> Policy:
+    """Return the policy as operators changed it; what was allowed before is of no interest."""
+    for event in history:
+        if isinstance(event, LimitsChanged | WindowChanged):
+            policy = changed_policy(policy, event)
+    return policy
+
+
+def _watches_of(plan: Plan) -> dict[str, Watch]:
+    watches: dict[str, Watch] = {}
+    for position, target in enumerate(plan.targets):
+        if target.project_id not in watches:
+            watches[target.project_id] = Watch(target.project_id, target.region, position)
+    return watches
 
 
 def _doubling(first: float, times: int) -> float:

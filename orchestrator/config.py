@@ -33,7 +33,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.limits import FLEET, Concurrency, Rate
 from orchestrator.model import Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
-from orchestrator.span import format_span, parse_span
+from orchestrator.span import format_span, parse_moment, parse_span
 
 APP = "orchestrator"
 """The name of our folders under the user's configuration and state."""
@@ -49,6 +49,11 @@ CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 
 DEFAULT = "default"
 """The origin of a value that nobody gave."""
+
+NO_MOMENT = "none"
+"""What is written for a bound of the window that does not hold, whatever a file says."""
+
+_ANY_MOMENT = 1_767_225_600.0
 
 REST = "rest"
 """The wave that takes all targets that are left."""
@@ -330,7 +335,11 @@ def _parse_moment(value: object, place: Place) -> str:
         return value.isoformat()
     if _called(value) == "a date or time":
         raise ValueError("must carry its offset from UTC; write it like '04:00+08:00'")
-    return _parse_text(value, place)
+    text = _parse_text(value, place)
+    if text.lower() == NO_MOMENT:
+        return NO_MOMENT
+    parse_moment(text, now=_ANY_MOMENT)
+    return text
 
 
 def _parse_region(value: object, place: Place) -> str:

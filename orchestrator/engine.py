@@ -50,9 +50,6 @@ from orchestrator.model import (
 )
 from orchestrator.report import exit_code_for
 
-STALE_INTENT = 10.0
-"""Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
-
 GATHER = 0.01
 """Seconds that a turn waits at the most for further answers while calls are under way."""
 
@@ -482,10 +479,7 @@ class Engine:
 
     def _why_not(self, event: RestartRequested) -> str | None:
         """Ask once more, right before the call, whether it may be made; return why not."""
-        if self._clock.now() > event.at + STALE_INTENT:
-            return "it could not be sent in time"
-        stopping = self._campaign.stopping
-        return None if stopping is None else f"stopped before it was sent: {stopping.reason}"
+        return self._campaign.objection(event, self._clock.now())
 
     async def _look(self, look: Look) -> None:
         began_at = self._clock.now()

@@ -323,6 +323,17 @@ class LimitsChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WindowChanged(Event):
+    """An operator gave the run another window; wall clock seconds since 1970, None for no bound."""
+
+    kind: ClassVar[str] = "window.changed"
+    not_before: float | None = None
+    cutoff: float | None = None
+    deadline: float | None = None
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStopping(Event):
     """Nothing new starts from here on; what runs is followed to its end."""
 
@@ -498,7 +509,7 @@ EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
         RunnerStarted, RunResumed, LimitsChanged, RunStopping, RunAborted, RunFinished,
-        AccountRefused,
+        AccountRefused, WindowChanged,
         WaveOpened, WaveSoaking, WaveFinished,
         RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,
         RestartDisproved, RestartBegan, RestartSettling, RestartUnsettled,

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from orchestrator.errors import PlanError
 from orchestrator.limits import Concurrency, Limit, Rate, parse_limit
-from orchestrator.model import LimitsChanged, Target
+from orchestrator.model import LimitsChanged, Target, WindowChanged
+from orchestrator.span import format_moment
 
 _ALL_PERCENT = 100
 
@@ -62,6 +63,31 @@ class Portion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """When restarts may start; moments of the wall clock, in seconds since 1970."""
+
+    not_before: float | None = None
+    cutoff: float | None = None
+    """Nothing starts after this."""
+    deadline: float | None = None
+    """Nothing starts that is expected to last beyond this."""
+
+    @property
+    def has_end(self) -> bool:
+        """Whether there is a moment from which on nothing may start."""
+        return self.cutoff is not None or self.deadline is not None
+
+    def __str__(self) -> str:
+        bounds = (
+            ("not before", self.not_before),
+            ("no start after", self.cutoff),
+            ("done by", self.deadline),
+        )
+        said = (f"{what} {format_moment(at)}" for what, at in bounds if at is not None)
+        return ", ".join(said) or "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How one run restarts and judges; frozen with the plan. Spans are seconds.
 
@@ -91,6 +117,8 @@ class Policy:
     """How often a call may be repeated that was lost and proved not to have begun anything."""
     poll_every: float = 5.0
     """How often what runs is looked at: one list call a project."""
+    window: Window = Window()
+    """When anything may start; no part of the plan's identity, as spans count from its making."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +140,26 @@ class Plan:
     policy: Policy
     source: tuple[str, ...] = ()
 
+    def kinds(self) -> list[str]:
+        """Return the kind of restart of each target, as it is printed."""
+        names = {target.kind: str(target.kind) for target in self.targets}
+        return [names[target.kind] for target in self.targets]
 
-def changed_policy(policy: Policy, event: LimitsChanged) -> Policy:
+
+def changed_policy(policy: Policy, event: LimitsChanged | WindowChanged) -> Policy:
     """Return the policy as an operator changed it in the middle of a run."""
+    if isinstance(event, WindowChanged):
+        return replace(policy, window=window_of(event))
     return replace(
         policy,
         limits=tuple(parse_limit(text) for text in event.limits),
         max_failures=Portion.parse(event.max_failures),
     )
+
+
+def window_of(event: WindowChanged) -> Window:
+    """Return the window that an operator gave a run in its middle."""
+    return Window(not_before=event.not_before, cutoff=event.cutoff, deadline=event.deadline)
 
 
 def is_looser(new: Policy, old: Policy, targets: int) -> bool:
@@ -233,5 +273,5 @@ def _identity(targets: Sequence[Target], waves: Sequence[Wave], policy: Policy) 
     for target in targets:
         digest.update(f"{target}\0{target.kind}\0".encode())
     digest.update(repr([(wave.name, len(wave.targets), wave.soak) for wave in waves]).encode())
-    digest.update(repr(policy).encode())
+    digest.update(repr(replace(policy, window=Window())).encode())
     return digest.hexdigest()[:12]

@@ -1,28 +1,37 @@
 """What can be known before anything is touched: whether this fleet can be restarted as asked."""
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from orchestrator.config import Settings
-from orchestrator.errors import ConfigError, PlanError
+from orchestrator.config import NO_MOMENT, Settings, WindowSettings
+from orchestrator.errors import ConfigError
 from orchestrator.fleet import Fleet
 from orchestrator.model import Target
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan import Plan, Window, make_plan
+from orchestrator.span import format_moment, parse_moment
 
 
-def prepare(fleet: Fleet, settings: Settings) -> Plan:
+def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
     """Make the plan for a fleet, with every target's region known and its endpoint checked.
 
+    Args:
+        fleet: what to restart.
+        settings: how.
+        now: the moment of the wall clock from which spans count; this one if not given.
+
     Raises:
-        ConfigError: targets without a region or an endpoint; names every project.
+        ConfigError: targets without a region or an endpoint, names every project; or a window
+            that cannot be kept.
         PlanError: the fleet and the policy do not make a plan.
     """
-    _refuse_unkept(settings)
+    window = window_at(settings.window, time.time() if now is None else now)
     targets = tuple(_with_region(target, settings) for target in fleet.targets)
     _check_endpoints(targets, settings)
     return make_plan(
         targets,
-        settings.policy,
+        replace(settings.policy, window=window),
         canary=settings.waves.canary,
         waves=settings.waves.waves,
         soak=settings.waves.soak,
@@ -30,15 +39,38 @@ def prepare(fleet: Fleet, settings: Settings) -> Plan:
     )
 
 
-def _refuse_unkept(settings: Settings) -> None:
-    """Refuse what would be promised and not kept; silence would be worse than an error."""
-    window = settings.window
+def window_at(settings: WindowSettings, now: float) -> Window:
+    """Return the window that the settings mean for a run that is planned at `now`.
+
+    Raises:
+        ConfigError: a moment means nothing, has passed, or comes before the window opens.
+    """
+    mistakes: list[str] = []
+    moments: dict[str, float] = {}
     for name in ("not_before", "cutoff", "deadline"):
-        if getattr(window, name) is not None:
-            raise PlanError(
-                f"planning the run: {name.replace('_', '-')} is not kept by this version; "
-                "take it out, and stop the run by hand with Ctrl-C when its time has come"
+        text = getattr(settings, name)
+        if text not in {None, NO_MOMENT}:
+            try:
+                moments[name] = parse_moment(text, now=now)
+            except ValueError as error:
+                mistakes.append(f"{_option(name)}: {error}")
+    opens_at = moments.get("not_before", now)
+    for name in ("cutoff", "deadline"):
+        if moments.get(name, math.inf) <= now:
+            text = getattr(settings, name)
+            mistakes.append(f"{_option(name)}: {text} has passed; name one to come")
+        elif moments.get(name, math.inf) <= opens_at:
+            mistakes.append(
+                f"{_option(name)}: {format_moment(moments[name])} is not after --not-before "
+                f"{format_moment(opens_at)}; nothing could start in between"
             )
+    if mistakes:
+        raise ConfigError("planning the run: its window cannot be kept", mistakes)
+    return Window(**moments)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _with_region(target: Target, settings: Settings) -> Target:

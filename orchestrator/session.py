@@ -20,7 +20,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -49,9 +49,10 @@ from orchestrator.model import (
     RunResumed,
     RunStopping,
     Target,
+    WindowChanged,
 )
-from orchestrator.plan import Plan, Policy, changed_policy, is_looser
-from orchestrator.preflight import prepare
+from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, window_of
+from orchestrator.preflight import prepare, window_at
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.server import serve
@@ -232,7 +233,10 @@ async def resume_run(
         by = settings.operator or whoami()
 
         def opening(history: Sequence[Event], now: float) -> Sequence[Event]:
-            return _opening(record, history, settings, again, loosen=loosen, by=by, now=now)
+            wall = now + store.clock.wall_offset
+            return _opening(
+                record, history, settings, again, loosen=loosen, by=by, now=now, wall=wall
+            )
 
         return await carry_out(
             store, record, cloud, settings,
@@ -348,8 +352,9 @@ def _opening(
     loosen: bool,
     by: str,
     now: float,
+    wall: float,
 ) -> Sequence[Event]:
-    """Return what has to be recorded before a run goes on."""
+    """Return what has to be recorded before a run goes on; `wall` is `now` by the wall clock."""
     is_stopped, is_complete = False, False
     for event in history:
         match event:
@@ -370,7 +375,44 @@ def _opening(
     if is_stopped or again:
         events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
     events.extend(_changed_limits(record, history, settings, loosen=loosen, by=by, now=now))
+    events.extend(_changed_window(record, history, settings, by=by, now=now, wall=wall))
     return events
+
+
+def _changed_window(
+    record: RunRecord,
+    history: Sequence[Event],
+    settings: Settings,
+    *,
+    by: str,
+    now: float,
+    wall: float,
+) -> Sequence[Event]:
+    """Return the change that options of `resume` make to the window, if they make one.
+
+    Raises:
+        UsageError: the window is over, and no other was given.
+    """
+    old = record.plan.policy.window
+    for event in history:
+        if isinstance(event, WindowChanged):
+            old = window_of(event)
+    asked = window_at(settings.window, wall)
+    new = Window(
+        **{
+            name: getattr(asked if _is_said(settings, f"window.{name}") else old, name)
+            for name in ("not_before", "cutoff", "deadline")
+        }
+    )
+    over = [
+        f"--{name}" for name in ("cutoff", "deadline") if (getattr(new, name) or math.inf) <= wall
+    ]
+    if over:
+        raise UsageError(
+            f"resuming run {record.run_id}: its window is over ({new}); give {' and '.join(over)} "
+            "anew, or as none"
+        )
+    return [] if new == old else [WindowChanged(at=now, by=by, **asdict(new))]
 
 
 def _changed_limits(

@@ -44,6 +44,7 @@ from orchestrator.model import (
     TargetRelapsed,
     TargetResolved,
     Verdict,
+    WindowChanged,
 )
 from orchestrator.plan import Plan, Policy, changed_policy
 from orchestrator.span import format_seconds, format_span
@@ -299,7 +300,7 @@ class _History:
 
     def _take_of_run(self, event: Event) -> None:
         match event:
-            case LimitsChanged():
+            case LimitsChanged() | WindowChanged():
                 self.policies.append(changed_policy(self._policy, event))
             case RunnerStarted():
                 self._finished = None

@@ -28,6 +28,7 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
+    Kind,
     LimitsChanged,
     Outcome,
     RestartAnswered,
@@ -44,8 +45,9 @@ from orchestrator.model import (
     TargetResolved,
     Verdict,
     WaveOpened,
+    WindowChanged,
 )
-from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, make_plan
+from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, Window, make_plan
 
 IDLE = ClusterState(status="200", instances=(("n1", "200"), ("n2", "200")))
 BUSY = ClusterState(status="200", actions=("REBOOTING",), instances=(("n1", "200"), ("n2", "100")))
@@ -67,14 +69,23 @@ class Play:
         soak: float = 0.0,
         history: Sequence[Event] = (),
         accounts: Mapping[str, str] = MappingProxyType({}),
+        durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        kinds: Mapping[int, str] = MappingProxyType({}),
         **policy: Any,
     ) -> None:
-        targets = [Target(project_id=f"p{n % projects}", cluster_id=f"c{n}") for n in range(count)]
+        targets = [
+            Target(
+                project_id=f"p{n % projects}",
+                cluster_id=f"c{n}",
+                kind=Kind.parse(kinds.get(n, "restart")),
+            )
+            for n in range(count)
+        ]
         settings = {"limits": (Concurrency(10),), "confirm_within": 10.0, "stable_for": 4.0,
                     "healthy_deadline": 100.0, "poll_every": 2.0, **policy}  # fmt: skip
         rules = Policy(**settings)
         self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak)
-        self.campaign = Campaign("run", self.plan, history, accounts=accounts)
+        self.campaign = Campaign("run", self.plan, history, accounts=accounts, durations=durations)
         self.states = dict.fromkeys((target.cluster_id for target in targets), IDLE)
         self.now = 1000.0
         self.events: list[Event] = []
@@ -949,3 +960,109 @@ def test_what_cannot_happen_is_a_bug() -> None:
         )  # fmt: skip
     with pytest.raises(ImpossibleEventError, match="before a campaign goes live"):
         play.apply(RunResumed(at=play.now, by="ana"))
+
+
+# ---------------------------------------------------------------------------------------- window
+
+
+def started(at: float, wall_offset: float = 0.0) -> RunnerStarted:
+    return RunnerStarted(at=at, owner="ana", host="h", pid=1, wall_offset=wall_offset, version="1")
+
+
+def test_nothing_starts_before_its_time() -> None:
+    """Before `not_before`, by the runner's wall clock, no wave opens and nobody is looked at."""
+    play = Play(window=Window(not_before=5_100.0))
+    play.apply(started(play.now, wall_offset=4_000.0))
+    play.turn()
+    assert (play.looks, play.asked) == (0, [])
+    hold = play.campaign.hold(play.now)
+    assert hold is not None
+    assert hold.until == pytest.approx(1_100.0)
+    play.wait(99.0)
+    assert play.asked == []
+    play.wait(1.0)
+    assert [event.at for event in play.asked] == [1_100.0]
+
+
+def test_nothing_starts_at_the_cutoff_and_what_runs_is_followed() -> None:
+    """At the cutoff the run stops; a restart under way still comes to its end."""
+    play = Play(2, limits=(Concurrency(1),), window=Window(cutoff=1_050.0))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.wait(60.0)
+    assert play.campaign.stopping is not None
+    assert play.campaign.stopping.reason == "cutoff: nothing starts after 1970-01-01T00:17:30Z"
+    assert play.campaign.stopping.at == 1_050.0
+    play.see(IDLE, within=10.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert play.campaign.counts()[Outcome.NOT_STARTED] == 1
+
+
+def test_a_cutoff_after_the_last_start_stops_nothing() -> None:
+    """When nobody waits any more, the cutoff passes unnoticed."""
+    play = Play(1, window=Window(cutoff=1_010.0))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.wait(30.0)
+    play.see(IDLE, within=10.0)
+    assert play.campaign.stopping is None
+    assert play.is_over()
+
+
+def test_nothing_starts_that_would_not_be_done_by_the_deadline() -> None:
+    """With 300 s expected, the last start is 300 s before the deadline; then the run stops."""
+    play = Play(3, limits=(Rate(1, 200.0),), window=Window(deadline=1_600.0), wait=False)
+    play.turn()
+    play.answer()
+    play.wait(201.0)
+    play.answer(target=1)
+    play.wait(400.0)
+    assert [event.at for event in play.asked] == [1_000.0, pytest.approx(1_200.25)]
+    assert play.campaign.stopping is not None
+    assert play.campaign.stopping.at == pytest.approx(1_300.0)
+    assert "a restart is expected to take 5m" in play.campaign.stopping.reason
+
+
+def test_what_the_journal_knows_of_durations_counts() -> None:
+    """The 95th percentile of finished restarts of the kind takes the place of the usual time."""
+    known = {"restart": [30.0] * 19 + [900.0]}
+    play = Play(2, limits=(Rate(1, 200.0),), window=Window(deadline=1_240.0), durations=known,
+                wait=False)  # fmt: skip
+    play.turn()
+    play.answer()
+    play.wait(250.0)
+    assert [event.at for event in play.asked] == [1_000.0, pytest.approx(1_200.25)]
+
+
+def test_a_slow_kind_is_late_while_a_quick_one_goes_on() -> None:
+    """Each target is judged by its own kind; the run stops when all that waits is late."""
+    kinds = {0: "rolling", 1: "restart"}
+    play = Play(2, kinds=kinds, limits=(Concurrency(1),), window=Window(deadline=1_100.0),
+                durations={"rolling": [500.0], "restart": [20.0]}, wait=False)  # fmt: skip
+    play.turn()
+    assert [event.target for event in play.asked] == [1]
+    play.answer(target=1)
+    assert play.is_over()
+    assert play.campaign.stopping is not None
+    assert play.campaign.counts()[Outcome.NOT_STARTED] == 1
+
+
+def test_a_call_does_not_leave_after_the_window() -> None:
+    """Right before the call the window is looked at once more, whatever the intent says."""
+    play = Play(window=Window(cutoff=1_005.0))
+    play.turn()
+    (asked,) = play.asked
+    assert play.campaign.objection(asked, 1_004.0) is None
+    assert play.campaign.objection(asked, 1_005.0) == "the window was over before it was sent"
+
+
+def test_a_resume_may_bring_another_window() -> None:
+    """The last word on the window counts, not that of the plan."""
+    play = Play(window=Window(cutoff=900.0))
+    changed = WindowChanged(at=play.now, by="ana", not_before=1_010.0)
+    again = Play(window=Window(cutoff=900.0), history=[changed])
+    again.turn()
+    again.wait(10.0)
+    assert [event.at for event in again.asked] == [1_010.0]

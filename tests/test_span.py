@@ -1,5 +1,7 @@
 """Spans and moments: what operators write, and what is meant."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,3 +60,42 @@ def test_moments_carry_their_zone_or_are_spans() -> None:
         parse_moment("2026-11-23T04:00", now=0.0)
     with pytest.raises(ValueError, match="is no moment"):
         parse_moment("tomorrow", now=0.0)
+
+
+NOW = datetime(2026, 3, 28, 22, 0, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "sign", "meant"),
+    [
+        ("2026-11-23T04:00 Asia/Shanghai", 1, "2026-11-22T20:00+00:00"),
+        ("2026-11-23 04:00[Asia/Shanghai]", 1, "2026-11-22T20:00+00:00"),
+        ("04:00+08:00", 1, "2026-03-29T20:00+00:00"),
+        ("23:30Z", 1, "2026-03-28T23:30+00:00"),
+        ("21:00Z", 1, "2026-03-29T21:00+00:00"),
+        ("21:00Z", -1, "2026-03-28T21:00+00:00"),
+        ("23:30Z", -1, "2026-03-27T23:30+00:00"),
+        ("03:00 Europe/Berlin", 1, "2026-03-29T01:00+00:00"),
+    ],
+)
+def test_times_of_day_and_named_zones_are_read(text: str, sign: int, meant: str) -> None:
+    """A time of day is the next one, or the last one where we look back; zones have names."""
+    assert parse_moment(text, now=NOW, sign=sign) == datetime.fromisoformat(meant).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2026-03-29T02:30 Europe/Berlin", "does not exist: clocks in Europe/Berlin are set for"),
+        ("02:30 Europe/Berlin", "does not exist"),
+        ("2026-10-25T02:30 Europe/Berlin", r"comes twice.*say \+02:00 or \+01:00"),
+        ("04:00", "has no zone"),
+        ("25:00Z", "is no time of day"),
+        ("04:00 Nowhere/Atall", "there is no zone 'Nowhere/Atall' here"),
+        ("2026-11-23T04:00+08:00 Asia/Tokyo", "has an offset and a zone"),
+    ],
+)
+def test_times_that_mean_nothing_or_two_things_are_refused(text: str, words: str) -> None:
+    """What a zone skips or has twice is an error that says what to write instead."""
+    with pytest.raises(ValueError, match=words):
+        parse_moment(text, now=NOW)

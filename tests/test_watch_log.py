@@ -46,6 +46,7 @@ from orchestrator.model import (
     WaveFinished,
     WaveOpened,
     WaveSoaking,
+    WindowChanged,
 )
 from orchestrator.plan import Policy, make_plan
 from orchestrator.watch.log import STRUCK_OUT, LogWatcher, open_log
@@ -91,6 +92,7 @@ EVERYTHING: list[tuple[Event, str, dict[str, Any]]] = [
     ),
     (RunStopping(at=0.0, reason="deadline", by="ana"), "info", {"reason": "deadline"}),
     (RunAborted(at=0.0, by="SIGINT"), "info", {"by": "SIGINT"}),
+    (WindowChanged(at=0.0, deadline=5.0, by="ana"), "info", {"deadline": 5.0, "by": "ana"}),
     (AccountRefused(at=0.0, account="prod", reason="no"), "warning", {"account": "prod"}),
     (RunFinished(at=0.0, outcome="stopped", exit_code=3), "info", {"exit_code": 3}),
     (WaveOpened(at=0.0, wave=0), "info", {"wave": "wave 1", "wave_number": 1}),

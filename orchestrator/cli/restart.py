@@ -19,7 +19,7 @@ from orchestrator.errors import ExitCode, UsageError
 from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished
 from orchestrator.journal import RunState, RunSummary
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Window
 from orchestrator.preflight import prepare
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
@@ -170,6 +170,8 @@ def _describe(plan: Plan, read: Fleet) -> None:
         )
     )
     lines.append("  limits    " + ", ".join(str(limit) for limit in policy.limits))
+    if policy.window != Window():
+        lines.append(f"  window    {policy.window}")
     allowed = policy.max_failures.of(total)
     said = f"{policy.max_failures} of {total} → {allowed}"
     lines.append(f"  failures  {said if policy.max_failures.is_percent else allowed} allowed")

@@ -53,6 +53,7 @@ from orchestrator.model import (
     WaveFinished,
     WaveOpened,
     WaveSoaking,
+    WindowChanged,
 )
 from orchestrator.plan import Plan
 
@@ -474,6 +475,7 @@ _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunAborted: ("by",),
     RunFinished: ("outcome", "exit_code"),
     AccountRefused: ("account", "reason"),
+    WindowChanged: ("not_before", "cutoff", "deadline", "by"),
 }
 
 

@@ -288,6 +288,7 @@ def picture(
         _failures(campaign),
         Line(""),
         *_states(campaign, now, tally, wall),
+        *_window(campaign),
         *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
         Line(""),
     ]
@@ -372,6 +373,11 @@ def _states(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[Li
     return [Line(text, tone) for text in state_lines(campaign, now, tally, wall)]
 
 
+def _window(campaign: Campaign) -> list[Line]:
+    window = campaign.policy.window
+    return [Line(f"window: {window}", Tone.FAINT)] if window.has_end else []
+
+
 def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[str]:
     """Say what the run as a whole is doing: stopping, soaking, or why who waits waits."""
     running = len(campaign.tracks)
@@ -386,6 +392,10 @@ def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> lis
         ]
     if campaign.soak_ends_at is not None:
         return [_soak_words(campaign, campaign.soak_ends_at, now, wall)]
+    hold = campaign.hold(now)
+    if hold is not None:
+        when = f" ({spell_until(hold.until - now)})" if hold.until < math.inf else ""
+        return [f"nothing starts: {shown(hold.reason)}{when}"]
     return [f"waiting: {words}" for words in why_waiting(campaign, now, tally)]
 
 

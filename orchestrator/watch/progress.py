@@ -37,7 +37,9 @@ from orchestrator.model import (
     WaveFinished,
     WaveOpened,
     WaveSoaking,
+    WindowChanged,
 )
+from orchestrator.plan import window_of
 from orchestrator.watch.picture import (
     Line,
     Tally,
@@ -221,6 +223,8 @@ class _Headlines:
             case LimitsChanged():
                 limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
                 text = f"limits changed by {shown(event.by)}: {limits}"
+            case WindowChanged():
+                text = f"window changed by {shown(event.by)}: {window_of(event)}"
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 text = self._wave(event)
             case RunStopping():

@@ -348,11 +348,18 @@ class Campaign:
         if self._soak:
             times.append(self._soak.ends_at if not self._soak.unseen else math.inf)
         elif self.stopping is None:
-            hold = self.hold(now)
-            times.append(self.lanes.wake_at(now) if hold is None else hold.until)
+            times.append(self._may_start_at(now))
         if self.opening.window.has_end and self.stopping is None and self._anybody_waits():
             times.append(max(now, self.opening.closes_at()))
         return min(times)
+
+    def _may_start_at(self, now: float) -> float:
+        """Return when a wave or a restart may start if nothing happens but time."""
+        hold = self.hold(now)
+        if hold is not None:
+            return hold.until
+        is_barrier = not self._is_open and self._waves_done < len(self.plan.waves)
+        return now if is_barrier else self.lanes.wake_at(now)
 
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""

@@ -1,6 +1,5 @@
 """What can be asked of a journal: which runs there are, what one did, and whether promises held."""
 
-import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,16 +14,13 @@ from orchestrator.model import Event, Outcome, TargetResolved
 from orchestrator.plan import Plan
 from orchestrator.report import ReportFold, RunFacts, write_report
 from orchestrator.verify import Findings, verify
+from orchestrator.window import expected_of
 
 REAL = ""
 """The world of real clusters in the journal: all their runs share one ledger."""
 
 RESOLVABLE = (Outcome.RESTARTED, Outcome.FAILED, Outcome.NOT_STARTED)
 """What a person can say of a target whose outcome is unknown."""
-
-
-SLOWEST = 0.95
-"""The share of restarts that a deadline expects to be over by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +38,7 @@ class Durations:
 
         Of fewer than twenty it is the longest.
         """
-        return self.whole[math.ceil(SLOWEST * len(self.whole)) - 1]
+        return expected_of(self.whole)
 
 
 @asynccontextmanager

@@ -37,7 +37,14 @@ from orchestrator.css import (
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
-from orchestrator.history import REAL, events_of, facts_of, newest_unfinished, open_journal
+from orchestrator.history import (
+    REAL,
+    durations_of,
+    events_of,
+    facts_of,
+    newest_unfinished,
+    open_journal,
+)
 from orchestrator.journal import LEASE_TTL, RunRecord, RunState, Store
 from orchestrator.limits import Rate, Start
 from orchestrator.model import (
@@ -274,7 +281,13 @@ async def carry_out(
 
         await journal.write(begin)
         history.extend(first)
-        campaign = Campaign(record.run_id, plan, history)
+        known = await durations_of(store, record.world)
+        campaign = Campaign(
+            record.run_id,
+            plan,
+            history,
+            durations={kind: durations.whole for kind, durations in known.items()},
+        )
         campaign.take_note_of(others, store.clock.now())
         scribe = _Scribe(plan, history)
         with (

@@ -1,0 +1,42 @@
+"""Pacing over real HTTP: windows, gates, waves and what is down already."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.errors import ExitCode
+from tests.stories.test_http import report_of, run, settings_for
+
+SMOOTH = """
+[restart]
+duration = "400ms"
+busy_after = "0ms"
+"""
+
+
+def test_a_run_keeps_its_window_over_http(tmp_path: Path) -> None:
+    """Nothing reaches the service before `not_before`, and what cannot be done in time is left."""
+    began = time.time()
+    settings = settings_for(
+        tmp_path,
+        limits__rate=("2/1s",),
+        waves__canary="0",
+        follow__expected_duration="1s",
+        window__not_before="1s",
+        window__deadline="5s",
+    )
+    result = run(tmp_path, settings, scenario=SMOOTH, clusters=40, projects=2)
+    report = report_of(tmp_path)
+    assert result.exit_code is ExitCode.STOPPED
+    assert result.stop_reason is not None
+    assert result.stop_reason.startswith("deadline: what is left would not be done by ")
+    starts = [
+        datetime.fromisoformat(target["granted_at"]).astimezone(UTC).timestamp()
+        for target in report["targets"]
+        if target["granted_at"]
+    ]
+    assert 2 <= len(starts) < 20
+    assert min(starts) >= began + 1
+    assert max(starts) < began + 5
+    assert report["counts"]["restarted"] == len(starts)
+    assert report["counts"]["not_started"] == 40 - len(starts)

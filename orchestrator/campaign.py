@@ -81,8 +81,14 @@ TAKEN_OVER = "taken_over"
 LONGEST_WAIT = 60.0
 """Seconds; waits that double after each failure go no further."""
 
-UNAUTHORIZED = 401
-"""The HTTP status that says: the credential was not accepted."""
+UNAUTHORIZED = "unauthorized"
+"""The class of errors that says: the credential was not accepted; not all of them are a 401."""
+
+UNAVAILABLE = "unavailable"
+"""The class of errors that says: not at present, and nothing was done."""
+
+PASSING = frozenset({"busy", "throttled", UNAVAILABLE, "server_error", "lost", UNAUTHORIZED})
+"""Classes of errors that may be over when it is tried again, whatever their status says."""
 
 ONE_ACCOUNT = "the credential"
 """The account of projects of which nobody said whose credential they use."""
@@ -602,7 +608,10 @@ class Campaign:
         if outcome is None:
             self._put_back(event.target, not_before)
         else:
-            reason = "busy" if answer.verdict is Verdict.BUSY else None
+            reason = None
+            if answer.verdict is Verdict.BUSY:
+                is_other = answer.error is not None and answer.error.error_class == UNAVAILABLE
+                reason = UNAVAILABLE if is_other else "busy"
             self._find_end(event, outcome, reason, answer.error)
 
     def _throttle_wait(self, event: RestartAnswered) -> float:
@@ -684,7 +693,7 @@ class Campaign:
         """Count refusals that are alike; of a credential one is enough, and it has its own rule."""
         if event.outcome is not Outcome.REFUSED or event.error is None:
             return
-        if event.error.status != UNAUTHORIZED:
+        if event.error.error_class != UNAUTHORIZED:
             same = (event.error.error_class, event.error.code)
             before, times = self._same_refusals
             self._same_refusals = (same, times + 1 if same == before else 1)
@@ -843,10 +852,10 @@ class Campaign:
         watch.is_looking = False
         is_throttled = error.error_class == "throttled"
         watch.failed += not is_throttled
-        is_unauthorized = error.status == UNAUTHORIZED
+        is_unauthorized = error.error_class == UNAUTHORIZED
         if is_unauthorized:
             self._find_account_refused(watch.first, error, now)
-        is_final = error.status in {400, 403, 404}
+        is_final = error.status in {400, 403, 404} and error.error_class not in PASSING
         if is_final or watch.failed >= BLIND_LOOKS:
             watch.blind = error
             self._open_door(project_id, math.inf, now)

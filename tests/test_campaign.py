@@ -401,6 +401,21 @@ def _is_look(play: Play, command: Command) -> bool:
     return isinstance(command, Look)
 
 
+@pytest.mark.parametrize(
+    ("status", "error_class"), [(404, "unavailable"), (400, "server_error"), (404, "lost")]
+)
+def test_a_look_that_may_succeed_later_gives_nobody_up(status: int, error_class: str) -> None:
+    """A 4xx that says "later" is tried again, however final its status looks."""
+    play = Play()
+    play.blinding = ErrorInfo(error_class=error_class, message="later", status=status)
+    play.turn()
+    play.wait(0.5)
+    assert play.looks == 1
+    play.blinding = None
+    play.wait(5.0)
+    assert len(play.asked) == 1
+
+
 def test_a_failed_look_is_repeated_and_then_given_up() -> None:
     """A list that fails for no lasting reason is tried a few times, ever more slowly."""
     play = Play()

@@ -28,6 +28,8 @@ LONGEST_WAIT = 86400.0
 
 _OK = 200
 _BAD_REQUEST = 400
+_NOT_FOUND = 404
+_NO_SUCH_CALL = "APIGW.0101"
 _ID_LENGTH = 128
 _READ = 4096
 
@@ -201,6 +203,12 @@ def refuses_values(status: int, body: bytes) -> bool:
     """Return whether a call was refused for its values, and other values might be taken."""
     meaning = meaning_of(status, _complaint_in(_parse(body)).code)
     return status == _BAD_REQUEST and meaning.error_class is ErrorClass.BAD_REQUEST
+
+
+def knows_no_such_call(status: int, body: bytes) -> bool:
+    """Return whether the gateway said that there is no such call: it passed nothing on."""
+    code = _complaint_in(_parse(body)).code
+    return status == _NOT_FOUND and code is not None and canonical(code) == _NO_SUCH_CALL
 
 
 def read_listing(body: bytes) -> tuple[list[tuple[str, ClusterState]], int | None]:

@@ -4,6 +4,8 @@ Rules:
 
 - A restart call ends in an answer, whatever happens on its way, and is made once: nothing here or
   below repeats a POST, follows a redirect or keeps a cookie.
+- A rolling restart has two spellings. The other one is tried only after the gateway said that it
+  knows no such call (404 and APIGW.0101), which it says without passing anything on.
 - It was `unsent` only if its connection was never made; any other mishap is `lost`.
 - A look either shows everything asked for or raises: a list with clusters missing is no list.
 - Every call has one patience, `request_timeout`, from waiting for a connection to the body's end.
@@ -17,7 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from yarl import URL
+
 from orchestrator.css.answers import (
+    knows_no_such_call,
     read_answer,
     read_detail,
     read_listing,
@@ -59,6 +64,9 @@ _PATHS: Mapping[Call, tuple[str, str]] = {
     Call.REBOOT: ("v1.0", "reboot"),
 }
 
+_OLD_ROLLING = "rolling_restart"
+"""How older gateways spell a rolling restart."""
+
 
 class CssClient:
     """The service, for as long as the context lasts; fits `engine.Cloud`.
@@ -90,6 +98,8 @@ class CssClient:
         )
         self._endpoints: dict[tuple[str, str | None], Endpoint] = {}
         self._page_size = PAGE_SIZES[0]
+        self._old_rolling: set[URL] = set()
+        """Addresses that know only the older spelling of a rolling restart."""
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections.
@@ -113,30 +123,53 @@ class CssClient:
     async def restart(self, target: Target, request_id: str) -> Answer:
         """Ask for one restart; whatever happens on the way is in the answer, never raised."""
         sent_at = self._now()
-        body = _body_of(target)
-        version, verb = _PATHS[target.kind.call]
         try:
             endpoint = self._endpoint(target.project_id, target.region)
-            url = endpoint.url(version, target.project_id, target.cluster_id, verb)
-            signed = await self._credentials.headers(target.project_id, "POST", url, body)
+            verb = self._verb_of(target, endpoint)
+            reply = await self._post(target, endpoint, verb, request_id)
+            if verb != _OLD_ROLLING and target.kind.call is Call.ROLLING:
+                reply = await self._spelled_otherwise(reply, target, endpoint, request_id)
         except OrchestratorError as exc:
             return self._not_asked(exc, sent_at, request_id)
-        headers = {**signed, "X-Request-Id": request_id}
-        try:
-            reply = await self._exchange.call(
-                "POST", url, headers, endpoint=endpoint, body=body, most=SMALL_BODY
-            )
         except BrokenCallError as exc:
             return self._broken(exc, sent_at, request_id)
         return read_answer(
             reply.status,
             reply.headers,
-            _without(reply.body, signed),
+            reply.body,
             sent_at=sent_at,
             answered_at=self._now(),
             request_id=request_id,
             now_wall=time.time(),
         )
+
+    def _verb_of(self, target: Target, endpoint: Endpoint) -> str:
+        verb = _PATHS[target.kind.call][1]
+        is_old = target.kind.call is Call.ROLLING and endpoint.base in self._old_rolling
+        return _OLD_ROLLING if is_old else verb
+
+    async def _spelled_otherwise(
+        self, reply: Reply, target: Target, endpoint: Endpoint, request_id: str
+    ) -> Reply:
+        """Return `reply`, or that to the older spelling if nobody there knows the newer one."""
+        if not knows_no_such_call(reply.status, reply.body):
+            return reply
+        other = await self._post(target, endpoint, _OLD_ROLLING, request_id)
+        if not knows_no_such_call(other.status, other.body):
+            self._old_rolling.add(endpoint.base)
+        return other
+
+    async def _post(self, target: Target, endpoint: Endpoint, verb: str, request_id: str) -> Reply:
+        """Make one call, once; what comes back has no credentials in it."""
+        body = _body_of(target)
+        version = _PATHS[target.kind.call][0]
+        url = endpoint.url(version, target.project_id, target.cluster_id, verb)
+        signed = await self._credentials.headers(target.project_id, "POST", url, body)
+        headers = {**signed, "X-Request-Id": request_id}
+        reply = await self._exchange.call(
+            "POST", url, headers, endpoint=endpoint, body=body, most=SMALL_BODY
+        )
+        return reply._replace(body=_without(reply.body, signed))
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
         """Return the answer of a call that was not made, for want of an address or a credential."""

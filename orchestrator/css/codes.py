@@ -157,6 +157,7 @@ BY_STATUS: Mapping[int, Meaning] = {
     409: _BUSY,
     412: _UNSUPPORTED,
     415: _UNSUPPORTED,
+    419: _LATER,  # the service's own number for resources that are short
     429: _THROTTLED,
 }
 """What a status means without a known code; `_BY_HUNDRED` has the rest."""

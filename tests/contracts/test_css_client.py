@@ -796,6 +796,72 @@ def test_redirects_and_cookies() -> None:
     run(story())
 
 
+def spelling(known: bytes, refusal: bytes) -> Script:
+    """Return the script of a gateway that knows one path of a rolling restart, and refuses all."""
+
+    async def script(server: RawServer, reader: asyncio.StreamReader, writer: object) -> None:
+        assert isinstance(writer, asyncio.StreamWriter)
+        while True:
+            path = (await server.read(reader)).split()[1]
+            if path.endswith(known):
+                writer.write(OK)
+                continue
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(refusal))
+            writer.write(refusal)
+
+    return script
+
+
+def verbs(server: RawServer) -> list[bytes]:
+    return [request.split()[1].rpartition(b"/")[2] for request in server.requests]
+
+
+@pytest.mark.parametrize("prefix", ["APIGW", "APIG"])
+def test_rolling_has_an_older_spelling(prefix: str) -> None:
+    """Where the gateway does not know the call, its older spelling is tried, and remembered."""
+    target = Target(project_id=PROJECT, cluster_id=CLUSTER, kind=Kind.parse("rolling:ess"))
+    refusal = json.dumps({"error_code": f"{prefix}.0101", "error_msg": "no such API"}).encode()
+
+    async def story() -> None:
+        script = spelling(b"rolling_restart", refusal)
+        async with serving(script) as server, client(server.port) as css:
+            for number in range(3):
+                answer = await css.restart(target, f"r-{number}")
+                assert (answer.verdict, answer.job_ids) == (Verdict.ACCEPTED, (JOB,))
+        assert verbs(server) == [b"rolling-restart", *[b"rolling_restart"] * 3]
+        bodies = {request.partition(b"\r\n\r\n")[2] for request in server.requests}
+        assert bodies == {b'{"type": "role", "value": "ess"}'}
+        assert all(b"X-Request-Id: r-0" in request for request in server.requests[:2])
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "asked"),
+    [
+        ("rolling", "APIGW.0101", [b"rolling-restart", b"rolling_restart"] * 2),
+        ("rolling", "APIGW.0103", [b"rolling-restart"] * 2),
+        ("rolling", "CSS.0002", [b"rolling-restart"] * 2),
+        ("restart", "APIGW.0101", [b"restart"] * 2),
+        ("restart:ess", "APIGW.0101", [b"restart"] * 2),
+    ],
+)
+def test_nothing_else_is_spelled_anew(kind: str, code: str, asked: list[bytes]) -> None:
+    """Only a rolling restart that certainly got nowhere is asked for in another spelling."""
+    target = Target(project_id=PROJECT, cluster_id=CLUSTER, kind=Kind.parse(kind))
+    refusal = json.dumps({"error_code": code, "error_msg": "no"}).encode()
+
+    async def story() -> None:
+        async with serving(spelling(b"nothing", refusal)) as server, client(server.port) as css:
+            for _ in range(2):
+                answer = await css.restart(target, "r")
+                assert answer.error is not None
+                assert answer.error.code == code
+        assert verbs(server) == asked
+
+    run(story())
+
+
 def test_echoed_tokens_are_blotted_out() -> None:
     """A token that comes back in an answer is kept nowhere."""
 

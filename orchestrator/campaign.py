@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from orchestrator.errors import ImpossibleEventError
+from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.lanes import Door, Lanes
 from orchestrator.limits import Concurrency, Limits, Start, change_of
 from orchestrator.model import (
@@ -27,6 +28,8 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
+    GateClosed,
+    GateOpened,
     LimitsChanged,
     Outcome,
     Phase,
@@ -126,7 +129,14 @@ class LookAt:
     target: int
 
 
-Command = Record | Restart | Look | LookAt
+@dataclass(frozen=True, slots=True)
+class AskGate:
+    """Ask the operator's gate whether anything may start."""
+
+    wave: str
+
+
+Command = Record | Restart | Look | LookAt | AskGate
 
 LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
     Phase.WAITING: frozenset({RestartRequested, TargetEnded}),
@@ -275,6 +285,9 @@ class Campaign:
         self._kinds = plan.kinds()
         known = Durations(durations, self.policy.expected_duration)
         self.opening = Opening(self.policy.window, known, self._kinds)
+        self._gatekeeper = Gatekeeper(
+            self.policy.gates, self.policy.gate_every, self.policy.gate_timeout
+        )
         self._late: set[int] = set()
         """Who waits and would not be done by the deadline."""
         self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
@@ -361,17 +374,27 @@ class Campaign:
 
     def _may_start_at(self, now: float) -> float:
         """Return when a wave or a restart may start if nothing happens but time."""
+        if self._waves_done == len(self.plan.waves):
+            return math.inf
         hold = self.hold(now)
         if hold is not None:
             return hold.until
-        is_barrier = not self._is_open and self._waves_done < len(self.plan.waves)
-        return now if is_barrier else self.lanes.wake_at(now)
+        if self._is_at_barrier:
+            return now
+        lanes_at = self.lanes.wake_at(now)
+        return min(lanes_at, self._gatekeeper.ask_at()) if len(self.lanes) else lanes_at
+
+    @property
+    def _is_at_barrier(self) -> bool:
+        return not self._is_open and self._waves_done < len(self.plan.waves)
 
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""
         opens_at = self.opening.opens_at()
         if now < opens_at:
             return Hold(f"not before {format_moment(self.policy.window.not_before or 0)}", opens_at)
+        if not self._gatekeeper.lets(now):
+            return Hold(f"the gate is closed: {self._gatekeeper.reason}", self._gatekeeper.ask_at())
         return None
 
     def objection(self, event: RestartRequested, now: float) -> str | None:
@@ -425,6 +448,9 @@ class Campaign:
                 self._take_new_runner(event)
             case AccountRefused():
                 self._refuse_account(event)
+            case GateClosed() | GateOpened():
+                self._findings.pop(_GATE, None)
+                self._gatekeeper.apply(event)
             case RunFinished() | LimitsChanged() | WindowChanged():
                 pass
             case _:
@@ -502,6 +528,23 @@ class Campaign:
         all_are_late = bool(self._late) and never >= waiting
         is_over = all_are_late or now >= self.opening.closes_at()
         return self.opening.why_over(now) if is_over else None
+
+    # ------------------------------------------------------------------------------------ gate
+
+    def hear_gate(self, reason: str | None, asked_at: float, now: float) -> None:
+        """Take note of what the gate said that was asked at `asked_at`: why not, or None for go."""
+        event = self._gatekeeper.answer(reason, asked_at, now)
+        if event is not None:
+            self._findings[_GATE] = event
+
+    def _ask_gate(self, now: float) -> AskGate | None:
+        wants_to_start = self._is_at_barrier or (len(self.lanes) and self._soak is None)
+        if self.stopping is not None or not wants_to_start or now < self.opening.opens_at():
+            return None
+        if now < self._gatekeeper.ask_at():
+            return None
+        self._gatekeeper.ask()
+        return AskGate(self.plan.waves[self._waves_done].name)
 
     # ------------------------------------------------------------------------------- credentials
 
@@ -771,6 +814,7 @@ class Campaign:
         self._soak = None
         self._is_open = False
         self._waves_done = event.wave + 1
+        self._gatekeeper.forget(event.at)
         for watch in self._watches.values():
             watch.soaking.clear()
 
@@ -1065,6 +1109,7 @@ class Campaign:
         return (
             self._give_up(now)
             or self._stop(now)
+            or self._ask_gate(now)
             or self._turn_wave(now)
             or self._start(now)
             or self._look(now)
@@ -1238,6 +1283,10 @@ class Campaign:
         watch.due_at = math.inf
         watch.is_looking = True
         return Look(watch.project_id, watch.region)
+
+
+_GATE = "the gate"
+"""Where a finding about the gate is kept among the others."""
 
 
 def _policy_after(policy: Policy, history: Iterable[Event]) -> Policy:

@@ -252,8 +252,14 @@ class Settings:
             return _concurrencies_of(self.policy)
         if name == "limits.rate":
             return _rates_of(self.policy)
+        if section == "gate":
+            return getattr(self.policy, _GATE_FIELDS[last])
         holder = {"": self, "limits": self.policy, "follow": self.policy}.get(section)
         return getattr(getattr(self, section) if holder is None else holder, last)
+
+
+_GATE_FIELDS = {"command": "gates", "every": "gate_every", "timeout": "gate_timeout"}
+"""Key of `[gate]` → the field of the policy that has it."""
 
 
 def user_config_file() -> Path:
@@ -340,6 +346,12 @@ def _parse_moment(value: object, place: Place) -> str:
         return NO_MOMENT
     parse_moment(text, now=_ANY_MOMENT)
     return text
+
+
+def _parse_commands(value: object, place: Place) -> tuple[str, ...]:
+    """Take commands as they are: what is in them is the shell's to split."""
+    commands = value if isinstance(value, list | tuple) else (value,)
+    return tuple(_parse_text(command, place) for command in commands)
 
 
 def _parse_region(value: object, place: Place) -> str:
@@ -678,6 +690,14 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              "nothing starts after this"),
         _key("window.deadline", _parse_moment, "TIME|SPAN",
              "nothing starts that is expected to last beyond this"),
+        _key("gate.command", _parse_commands, "COMMAND",
+             "a command that has to say go, by exit code 0, before anything starts",
+             option="gate", is_many=True),
+        _key("gate.every", _parse_span, "SPAN",
+             "how often the gate is asked while anything waits; before each wave in any case",
+             option="gate-every"),
+        _key("gate.timeout", _parse_span, "SPAN",
+             "how long the gate may take to answer; none is no", option="gate-timeout"),
         _key("journal.url", _parse_journal, "FILE|URL",
              "where runs are kept: a file, sqlite:////… or postgresql://…", option="journal"),
         _key("log.format", _one_of("console", "json"), "console|json",
@@ -766,6 +786,7 @@ def load_settings(
 
 def _policy(values: Mapping[str, Any], origins: Mapping[str, str]) -> Policy:
     given = _section(values, "limits") | _section(values, "follow")
+    given |= {_GATE_FIELDS[name]: value for name, value in _section(values, "gate").items()}
     concurrency = given.pop("max_concurrency", _concurrencies_of(Policy()))
     rates = given.pop("rate", _rates_of(Policy()))
     asked = origins["follow.unhealthy"] != DEFAULT

@@ -20,7 +20,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.campaign import TAKEN_OVER, Campaign, Look, LookAt, Record, Restart
+from orchestrator.campaign import TAKEN_OVER, AskGate, Campaign, Look, LookAt, Record, Restart
 from orchestrator.errors import (
     CloudError,
     ExitCode,
@@ -125,6 +125,13 @@ class Journal(Protocol):
         """
 
 
+class Gate(Protocol):
+    """Commands of the operator that say whether anything may start."""
+
+    async def ask(self, facts: Mapping[str, str]) -> str | None:
+        """Return why nothing may start, or None for go; whatever goes wrong is a reason."""
+
+
 class Watcher(Protocol):
     """Somebody who is told and cannot answer."""
 
@@ -172,7 +179,7 @@ class _Turn:
     unwritten: Sequence[Event]
     events: list[Event] = field(default_factory=list)
     restarts: list[RestartRequested] = field(default_factory=list)
-    looks: list[Look | LookAt] = field(default_factory=list)
+    looks: list[Look | LookAt | AskGate] = field(default_factory=list)
     is_decided: bool = False
 
     def decide(self, starts: Sequence[Start]) -> Sequence[Event]:
@@ -190,7 +197,7 @@ class _Turn:
                 case Restart(event=event):
                     self.apply(event)
                     self.restarts.append(event)
-                case Look() | LookAt():
+                case Look() | LookAt() | AskGate():
                     self.looks.append(command)
         return [*self.unwritten, *self.events] if self.unwritten else self.events
 
@@ -226,6 +233,7 @@ class Engine:
         renew_every: float = math.inf,
         skips: Mapping[int, str] = MappingProxyType({}),
         is_inherited: bool = False,
+        gate: Gate | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -241,6 +249,7 @@ class Engine:
             renew_every: how often in seconds to say that the run is still ours.
             skips: targets that are skipped from the start, by position, with the reason.
             is_inherited: the run was taken over from another host, which may still be asking.
+            gate: who is asked before anything starts, if the policy has gates.
         """
         self._campaign = campaign
         self._cloud = cloud
@@ -254,6 +263,7 @@ class Engine:
         self._renew_at = clock.now() + renew_every
         self._skips = skips
         self._is_inherited = is_inherited
+        self._gate = gate
         self._inbox: list[_Fact] = []
         self._news = anyio.Event()
         self._calling = 0
@@ -272,10 +282,7 @@ class Engine:
                 turn = await self._turn()
                 self._dispatch(turn.restarts, tasks)
                 for look in turn.looks:
-                    if isinstance(look, Look):
-                        tasks.start_soon(self._look, look)
-                    else:
-                        tasks.start_soon(self._look_at, look)
+                    self._begin_look(look, tasks)
                 await self._wait()
                 await self._gather()
             tasks.cancel_scope.cancel()
@@ -480,6 +487,27 @@ class Engine:
     def _why_not(self, event: RestartRequested) -> str | None:
         """Ask once more, right before the call, whether it may be made; return why not."""
         return self._campaign.objection(event, self._clock.now())
+
+    def _begin_look(self, look: Look | LookAt | AskGate, tasks: TaskGroup) -> None:
+        match look:
+            case Look():
+                tasks.start_soon(self._look, look)
+            case LookAt():
+                tasks.start_soon(self._look_at, look)
+            case AskGate():
+                tasks.start_soon(self._ask_gate, look)
+
+    async def _ask_gate(self, ask: AskGate) -> None:
+        asked_at = self._clock.now()
+        campaign = self._campaign
+        if self._gate is None:
+            reason: str | None = "there is nobody to ask it"
+        else:
+            reason = await self._gate.ask(
+                {"FLEET_RUN": campaign.run_id, "FLEET_WAVE": ask.wave,
+                 "FLEET_IN_PROGRESS": str(len(campaign.tracks))}
+            )  # fmt: skip
+        self._tell_later(lambda now: campaign.hear_gate(reason, asked_at, now))
 
     async def _look(self, look: Look) -> None:
         began_at = self._clock.now()

@@ -372,6 +372,21 @@ class AccountRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateClosed(Event):
+    """The operator's gate does not let anything start; it is asked again and again."""
+
+    kind: ClassVar[str] = "gate.closed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOpened(Event):
+    """The operator's gate lets restarts start again."""
+
+    kind: ClassVar[str] = "gate.opened"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaveOpened(Event):
     """Targets of this wave may start."""
 
@@ -509,7 +524,7 @@ EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
         RunnerStarted, RunResumed, LimitsChanged, RunStopping, RunAborted, RunFinished,
-        AccountRefused, WindowChanged,
+        AccountRefused, WindowChanged, GateClosed, GateOpened,
         WaveOpened, WaveSoaking, WaveFinished,
         RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,
         RestartDisproved, RestartBegan, RestartSettling, RestartUnsettled,

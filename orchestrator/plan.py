@@ -117,6 +117,12 @@ class Policy:
     """How often a call may be repeated that was lost and proved not to have begun anything."""
     poll_every: float = 5.0
     """How often what runs is looked at: one list call a project."""
+    gates: tuple[str, ...] = ()
+    """Commands that have to say go before anything starts."""
+    gate_every: float = 30.0
+    """How often they are asked while anything waits; before each wave in any case."""
+    gate_timeout: float = 30.0
+    """How long each of them may take to answer."""
     window: Window = Window()
     """When anything may start; no part of the plan's identity, as spans count from its making."""
 

@@ -37,6 +37,7 @@ from orchestrator.css import (
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
+from orchestrator.gate import CommandGate
 from orchestrator.history import (
     REAL,
     durations_of,
@@ -317,6 +318,7 @@ async def carry_out(
                 renew_every=LEASE_TTL / 3,
                 skips=skips,
                 is_inherited=journal.is_inherited,
+                gate=CommandGate(campaign.policy.gates, timeout=campaign.policy.gate_timeout),
             )
             with _signals_to(engine):
                 ending = await engine.run()

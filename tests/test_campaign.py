@@ -13,6 +13,7 @@ from orchestrator.campaign import (
     MOST_TRIES,
     SAME_REFUSALS,
     TAKEN_OVER,
+    AskGate,
     Campaign,
     Command,
     Look,
@@ -28,6 +29,8 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
+    GateClosed,
+    GateOpened,
     Kind,
     LimitsChanged,
     Outcome,
@@ -93,6 +96,9 @@ class Play:
         self.looks = 0
         self.blinding: ErrorInfo | None = None
         """Why every list call fails, if it does."""
+        self.gate_asked: list[float] = []
+        self.gate_says: str | None = None
+        self.gate_answers = True
 
     def turn(self) -> list[Command]:
         """Do all that is due; looks are answered at once from `states`."""
@@ -109,6 +115,10 @@ class Play:
                         self.asked.append(event)
                     case Look() | LookAt():
                         pending.append(command)
+                    case AskGate():
+                        self.gate_asked.append(self.now)
+                        if self.gate_answers:
+                            self.campaign.hear_gate(self.gate_says, self.now, self.now)
             if not pending:
                 return done
             for look in pending:
@@ -1081,3 +1091,78 @@ def test_a_resume_may_bring_another_window() -> None:
     again.turn()
     again.wait(10.0)
     assert [event.at for event in again.asked] == [1_010.0]
+
+
+# ------------------------------------------------------------------------------------------ gate
+
+
+def gated(count: int = 1, *, says: str | None = None, **options: Any) -> Play:
+    play = Play(count, gates=("ask",), gate_every=10.0, gate_timeout=2.0, **options)
+    play.gate_says = says
+    play.turn()
+    return play
+
+
+def test_nothing_starts_while_the_gate_is_closed() -> None:
+    """A closed gate is asked again and again; each change of its mind is recorded once."""
+    play = gated(says="2 alerts")
+    play.wait(25.0)
+    assert play.asked == []
+    assert play.gate_asked == [1000.0, 1010.0, 1020.0]
+    hold = play.campaign.hold(play.now)
+    assert hold is not None
+    assert hold.reason == "the gate is closed: 2 alerts"
+    assert hold.until == 1030.0
+    play.gate_says = None
+    play.wait(5.0)
+    assert [event.at for event in play.asked] == [1030.0]
+    changes = [event for event in play.events if isinstance(event, GateClosed | GateOpened)]
+    assert [type(event) for event in changes] == [GateClosed, GateOpened]
+
+
+def test_the_gate_is_asked_before_each_wave_and_while_anything_waits() -> None:
+    """A barrier needs an answer of its own; in a wave the answer is renewed while targets wait."""
+    play = gated(3, canary=1, limits=(Concurrency(1),), wait=False)
+    play.answer()
+    assert play.gate_asked == [1000.0, 1000.0]
+    play.wait(25.0)
+    assert play.gate_asked[2:] == [1010.0, 1020.0]
+    play.answer(target=1)
+    play.answer(target=2)
+    play.wait(50.0)
+    assert len(play.gate_asked) == 4
+    assert play.is_over()
+
+
+def test_a_gate_that_gives_no_answer_closes_with_its_last_one() -> None:
+    """What it said counts until it is asked again, and for its timeout after that, not longer."""
+    play = gated(4, limits=(Rate(1, 5.0),), wait=False)
+    play.gate_answers = False
+    for target in range(3):
+        play.answer(target=target)
+        play.wait(5.5)
+    assert [event.at for event in play.asked] == [1000.0, 1005.25, 1010.75]
+    assert play.campaign.hold(play.now) is not None
+
+
+def test_an_answer_from_before_a_barrier_says_nothing_about_the_wave_behind_it() -> None:
+    """Asked while the canary ran, answered after it: the gate is asked once more."""
+    play = gated(2, canary=1, wait=False)
+    play.gate_answers = False
+    play.answer()
+    assert play.gate_asked == [1000.0, 1000.0]
+    play.now += 1.0
+    play.campaign.hear_gate(None, 999.0, play.now)
+    play.gate_answers = True
+    play.turn()
+    assert play.gate_asked[2:] == [1001.0]
+    assert [event.at for event in play.asked] == [1000.0, 1001.0]
+
+
+def test_a_call_does_not_leave_when_the_gate_has_closed_meanwhile() -> None:
+    """The gate is looked at once more right before the call."""
+    play = gated()
+    (asked,) = play.asked
+    assert play.campaign.objection(asked, play.now) is None
+    play.campaign.hear_gate("disk full", play.now, play.now)
+    assert play.campaign.objection(asked, play.now) == "the gate is closed: disk full"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.campaign import Campaign, Look, LookAt, Record, Restart
+from orchestrator.campaign import AskGate, Campaign, Look, LookAt, Record, Restart
 from orchestrator.limits import Concurrency, Limit, Rate, Start
 from orchestrator.model import (
     Answer,
@@ -96,7 +96,7 @@ class Hand:
                     self.tell(event)
                 case Look(project_id=project_id):
                     self.looks.append(project_id)
-                case LookAt():
+                case LookAt() | AskGate():
                     pass
 
     def see(self, now: float, states: Mapping[str, ClusterState] | None = None) -> None:

@@ -32,6 +32,7 @@ from orchestrator.model import (
     AnswerArrivedLate,
     ErrorInfo,
     Event,
+    GateClosed,
     LimitsChanged,
     Outcome,
     RestartAnswered,
@@ -448,7 +449,7 @@ _OUTCOME_LEVELS = {
 
 def _level(event: Event) -> str:
     match event:
-        case TargetRelapsed() | AccountRefused():
+        case TargetRelapsed() | AccountRefused() | GateClosed():
             return "warning"
         case TargetEnded():
             return _OUTCOME_LEVELS.get(event.outcome, "info")
@@ -475,6 +476,7 @@ _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunAborted: ("by",),
     RunFinished: ("outcome", "exit_code"),
     AccountRefused: ("account", "reason"),
+    GateClosed: ("reason",),
     WindowChanged: ("not_before", "cutoff", "deadline", "by"),
 }
 

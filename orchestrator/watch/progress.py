@@ -23,6 +23,8 @@ from orchestrator.campaign import Campaign
 from orchestrator.model import (
     AccountRefused,
     Event,
+    GateClosed,
+    GateOpened,
     LimitsChanged,
     Outcome,
     RunAborted,
@@ -223,17 +225,12 @@ class _Headlines:
             case LimitsChanged():
                 limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
                 text = f"limits changed by {shown(event.by)}: {limits}"
-            case WindowChanged():
-                text = f"window changed by {shown(event.by)}: {window_of(event)}"
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 text = self._wave(event)
             case RunStopping():
                 running = len(self._campaign.tracks)
                 text = f"stopping: {shown(event.reason)}; nothing new starts, following {running}"
                 tone = Tone.WARN
-            case AccountRefused():
-                text = f"{shown(event.account)} was refused: {shown(event.reason)}; its clusters"
-                text, tone = f"{text} do not start, others go on", Tone.WARN
             case RunAborted():
                 text, tone = f"aborted by {shown(event.by)}: no longer following", Tone.BAD
             case RunFinished():
@@ -241,8 +238,23 @@ class _Headlines:
                 text = f"run {event.outcome}, exit code {event.exit_code}: {counts}"
                 tone = Tone.HEAD
             case _:
-                text = event.kind
+                return self._of_leave(event)
         return Line(text, tone)
+
+    def _of_leave(self, event: Event) -> Line:
+        """Say what happened to the leave to start anything."""
+        match event:
+            case GateClosed():
+                return Line(f"the gate is closed: {shown(event.reason)}", Tone.WARN)
+            case GateOpened():
+                return Line("the gate is open")
+            case WindowChanged():
+                return Line(f"window changed by {shown(event.by)}: {window_of(event)}")
+            case AccountRefused():
+                what = f"{shown(event.account)} was refused: {shown(event.reason)}"
+                return Line(f"{what}; its clusters do not start, others go on", Tone.WARN)
+            case _:
+                return Line(event.kind)
 
     def _beginning(self, event: RunnerStarted) -> str:
         plan, tally = self._campaign.plan, self.tally

@@ -1,5 +1,6 @@
 """Pacing over real HTTP: windows, gates, waves and what is down already."""
 
+import sqlite3
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,3 +41,22 @@ def test_a_run_keeps_its_window_over_http(tmp_path: Path) -> None:
     assert max(starts) < began + 5
     assert report["counts"]["restarted"] == len(starts)
     assert report["counts"]["not_started"] == 40 - len(starts)
+
+
+def test_a_closed_gate_keeps_everything_from_the_service(tmp_path: Path) -> None:
+    """A gate that opens after a while is asked until it does; nothing starts before."""
+    mark = tmp_path / "mark"
+    settings = settings_for(
+        tmp_path,
+        limits__rate=("none",),
+        gate__command=(f"test -e {mark} || {{ touch {mark}; echo one alert fires; exit 1; }}",),
+        gate__every="600ms",
+    )
+    result = run(tmp_path, settings, scenario=SMOOTH, clusters=12, projects=2)
+    report = report_of(tmp_path)
+    assert result.exit_code is ExitCode.OK
+    kinds = [kind for (kind,) in sqlite3.connect(tmp_path / "journal.db").execute(
+        "SELECT kind FROM event ORDER BY seq"
+    )]  # fmt: skip
+    assert kinds.index("gate.closed") < kinds.index("gate.opened") < kinds.index("wave.opened")
+    assert report["counts"]["restarted"] == 12

@@ -597,8 +597,10 @@ def clusters(*numbers: int) -> list[tuple[str, ClusterState]]:
     return [(f"c-{number}", ClusterState(status="200")) for number in numbers]
 
 
-def read_pages(size: int, *pages: tuple[list[tuple[str, ClusterState]], int | None]) -> Pass:
-    latest = Pass(size)
+def read_pages(
+    size: int, *pages: tuple[list[tuple[str, ClusterState]], int | None]
+) -> Pass[ClusterState]:
+    latest: Pass[ClusterState] = Pass(size)
     for page in pages:
         assert not latest.is_over
         latest.add(page)

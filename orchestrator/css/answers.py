@@ -217,10 +217,20 @@ def read_listing(body: bytes) -> tuple[list[tuple[str, ClusterState]], int | Non
     Raises:
         ValueError: it is not a page of clusters.
     """
+    entries, total = read_page(body)
+    return [read_entry(entry) for entry in entries], total
+
+
+def read_page(body: bytes) -> tuple[list[dict[str, object]], int | None]:
+    """Return the entries of one page as they stand there, and how many there are in all.
+
+    Raises:
+        ValueError: it is not a page of clusters.
+    """
     document = _object(_parse(body))
     entries = document.get("clusters")
     if isinstance(entries, list):
-        return [_read_entry(entry) for entry in entries], _number(document.get("totalSize"))
+        return [_object(entry) for entry in entries], _number(document.get("totalSize"))
     raise ValueError(f"it has no list of clusters{_but_an_error(document)}")
 
 
@@ -269,12 +279,16 @@ def read_cluster(document: Mapping[str, object]) -> tuple[str, ClusterState]:
     )
 
 
-def _read_entry(entry: object) -> tuple[str, ClusterState]:
-    document = _object(entry)
-    if document.get("status") in (None, ""):
+def read_entry(entry: Mapping[str, object]) -> tuple[str, ClusterState]:
+    """Return id and state of a cluster of a list.
+
+    Raises:
+        ValueError: it has no id.
+    """
+    if entry.get("status") in (None, ""):
         # One odd cluster must not hide all others; a status nobody knows is not ready.
-        document = {**document, "status": "unknown"}
-    return read_cluster(document)
+        entry = {**entry, "status": "unknown"}
+    return read_cluster(entry)
 
 
 def _object(value: object) -> dict[str, object]:

@@ -33,7 +33,8 @@ from orchestrator.css.codes import ErrorClass
 from orchestrator.css.credentials import CredentialProvider
 from orchestrator.css.endpoints import Endpoint, read_endpoint
 from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
-from orchestrator.css.listing import Page, Pass, missing
+from orchestrator.css.inventory import Cluster, read_inventory
+from orchestrator.css.listing import ClusterT, Page, Pass, missing
 from orchestrator.errors import CloudError, OrchestratorError, UsageError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
 
@@ -66,6 +67,8 @@ _PATHS: Mapping[Call, tuple[str, str]] = {
 
 _OLD_ROLLING = "rolling_restart"
 """How older gateways spell a rolling restart."""
+
+_ReadPage = Callable[[bytes], Page[ClusterT]]
 
 
 class CssClient:
@@ -244,10 +247,23 @@ class CssClient:
         Raises:
             CloudError: no complete list could be had; looking again later may help.
         """
-        union: dict[str, ClusterState] = {}
+        return await self._whole_list(project_id, region, read_listing)
+
+    async def take_inventory(self, project_id: str, region: str | None) -> Mapping[str, Cluster]:
+        """Return all clusters of a project by id, with all that the list says of them.
+
+        Raises:
+            CloudError: no complete list could be had; looking again later may help.
+        """
+        return await self._whole_list(project_id, region, read_inventory)
+
+    async def _whole_list(
+        self, project_id: str, region: str | None, read: _ReadPage[ClusterT]
+    ) -> Mapping[str, ClusterT]:
+        union: dict[str, ClusterT] = {}
         rereads = REREADS
         while True:
-            latest = await self._read_list(project_id, region)
+            latest = await self._read_list(project_id, region, read)
             if latest.is_whole:
                 return latest.clusters
             union |= latest.clusters
@@ -261,36 +277,47 @@ class CssClient:
                 )
             rereads -= 1
 
-    async def _read_list(self, project_id: str, region: str | None) -> Pass:
+    async def _read_list(
+        self, project_id: str, region: str | None, read: _ReadPage[ClusterT]
+    ) -> Pass[ClusterT]:
         """Read the list once from its start, as far as it goes."""
-        page, size = await self._first_page(project_id, region)
-        latest = Pass(size)
+        page, size = await self._first_page(project_id, region, read)
+        latest: Pass[ClusterT] = Pass(size)
         latest.add(page)
         for _ in range(MOST_PAGES):
             if latest.is_over:
                 return latest
             start = latest.received + 1
-            following = await self._page(project_id, region, size, start, may_end=True)
-            latest.add(following or _PAST_THE_END)
+            following = await self._page(project_id, region, size, start, read, may_end=True)
+            latest.add(following or ((), None))
         raise CloudError(
             f"{_listing(project_id)}: it did not end after {MOST_PAGES} pages of {size}; "
             "check that the endpoint is the service's"
         )
 
-    async def _first_page(self, project_id: str, region: str | None) -> tuple[Page, int]:
+    async def _first_page(
+        self, project_id: str, region: str | None, read: _ReadPage[ClusterT]
+    ) -> tuple[Page[ClusterT], int]:
         """Return the first page, and its size: the largest that the service takes."""
         for size in PAGE_SIZES:
             if size <= self._page_size:
                 is_last = size == PAGE_SIZES[-1]
-                page = await self._page(project_id, region, size, 1, may_end=not is_last)
+                page = await self._page(project_id, region, size, 1, read, may_end=not is_last)
                 if page is not None:
                     self._page_size = size
                     return page, size
         raise AssertionError("the last size is refused by raising")  # pragma: no cover
 
     async def _page(
-        self, project_id: str, region: str | None, size: int, start: int, *, may_end: bool
-    ) -> Page | None:
+        self,
+        project_id: str,
+        region: str | None,
+        size: int,
+        start: int,
+        read: _ReadPage[ClusterT],
+        *,
+        may_end: bool,
+    ) -> Page[ClusterT] | None:
         """Return one page, or None if `may_end` and the service refuses size or start."""
         doing = _listing(project_id)
         # Older services count from `start`, newer ones from `offset`.
@@ -301,7 +328,7 @@ class CssClient:
                 return None
             raise _refusal(reply, doing)
         try:
-            return read_listing(reply.body)
+            return read(reply.body)
         except ValueError as exc:
             raise _unreadable(reply, doing, exc) from exc
 
@@ -344,9 +371,6 @@ class CssClient:
             known = read_endpoint(self._endpoint_for(project_id, region))
             self._endpoints[project_id, region] = known
         return known
-
-
-_PAST_THE_END: Page = ((), None)
 
 
 def _body_of(target: Target) -> bytes:

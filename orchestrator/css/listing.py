@@ -9,20 +9,22 @@ Rules:
 """
 
 from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
 
-from orchestrator.model import ClusterState
+ClusterT = TypeVar("ClusterT")
+"""What is taken from the list for each cluster."""
 
-Page = tuple[Sequence[tuple[str, ClusterState]], int | None]
+Page = tuple[Sequence[tuple[str, ClusterT]], int | None]
 """The clusters of a page by id, and the total if the service tells it."""
 
 _USUAL_SIZES = 10
 
 
-class Pass:
+class Pass(Generic[ClusterT]):
     """One reading of a list from its start, in pages of `size`."""
 
     def __init__(self, size: int) -> None:
-        self.clusters: dict[str, ClusterState] = {}
+        self.clusters: dict[str, ClusterT] = {}
         self.received = 0
         """Items so far, repeated ones too: the next page starts after them."""
         self.is_over = False
@@ -30,7 +32,7 @@ class Pass:
         self._totals: set[int | None] = set()
         self._goes_nowhere = False
 
-    def add(self, page: Page) -> None:
+    def add(self, page: Page[ClusterT]) -> None:
         """Take in the next page."""
         items, total = page
         before = len(self.clusters)
@@ -59,7 +61,7 @@ class Pass:
         return self._goes_nowhere or (count < self._size and count % _USUAL_SIZES != 0)
 
 
-def missing(last: Pass, seen: int) -> str:
+def missing(last: Pass[Any], seen: int) -> str:
     """Say what a list that did not become whole lacks; `seen` counts the ids of all passes."""
     if last.total is None:
         return f"it did not hold still ({seen} clusters seen, their total unclear)"

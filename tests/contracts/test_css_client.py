@@ -965,6 +965,25 @@ def test_list() -> None:
     assert fleet.queries == [(1, 1000), (1001, 1000), (2001, 1000)]
 
 
+def test_inventory() -> None:
+    """An inventory reads all pages as a list does, and keeps what is said of each cluster."""
+
+    async def answer(request: web.Request) -> web.Response:
+        start = int(request.query["start"])
+        entry = {"id": f"c-{start}", "status": "200", "tags": [{"key": "env", "value": f"{start}"}]}
+        return web.json_response({"clusters": [entry] if start <= 3 else [], "totalSize": 3})
+
+    async def story() -> None:
+        async with web_serving(answer) as port, client(port) as css:
+            found = await css.take_inventory(PROJECT, None)
+            assert {name: cluster.tags for name, cluster in found.items()} == {
+                f"c-{number}": (("env", f"{number}"),) for number in (1, 2, 3)
+            }
+            assert found["c-1"].state == ClusterState(status="200")
+
+    run(story())
+
+
 def test_empty_list() -> None:
     """A project without clusters has an empty list, after one call."""
     for knows_total in (True, False):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from orchestrator.css.codes import ErrorClass, Meaning, canonical, meaning_of
+from orchestrator.css.usual import UsualCluster, usual_job_id, usual_page
 from orchestrator.errors import CloudError, GoneError
 from orchestrator.model import Answer, ClusterState, ErrorInfo, Verdict
 
@@ -100,11 +101,17 @@ def read_answer(
     `now_wall` is the wall clock, against which a `Retry-After` date is read if the answer itself
     has no `Date`.
     """
-    document = _parse(body)
-    complaint = _complaint_in(document)
-    job_ids = _job_ids_in(document)
+    job_id = usual_job_id(body) if status == _OK else None
+    if job_id is not None:
+        # One job id and nothing else: what ten thousand answers of a good night look like.
+        complaint, meaning, document = _NO_COMPLAINT, None, None
+        job_ids = tuple(filter(None, (job_id.strip(),)))
+    else:
+        document = _parse(body)
+        complaint = _complaint_in(document)
+        job_ids = _job_ids_in(document)
+        meaning = _meaning(status, document, complaint, has_jobs=bool(job_ids))
     answered_id = _request_id(headers, complaint, request_id)
-    meaning = _meaning(status, document, complaint, has_jobs=bool(job_ids))
     if meaning is None:
         return Answer(
             verdict=Verdict.ACCEPTED,
@@ -217,6 +224,9 @@ def read_listing(body: bytes) -> tuple[list[tuple[str, ClusterState]], int | Non
     Raises:
         ValueError: it is not a page of clusters.
     """
+    usual = usual_page(body)
+    if usual is not None:
+        return [(cluster.id, _usual_state(cluster)) for cluster in usual.clusters], usual.total
     entries, total = read_page(body)
     return [read_entry(entry) for entry in entries], total
 
@@ -276,6 +286,23 @@ def read_cluster(document: Mapping[str, object]) -> tuple[str, ClusterState]:
         updated=updated if isinstance(updated, str) else None,
         datastore=_datastore(document.get("datastore")),
         name=name if isinstance(name, str) else None,
+    )
+
+
+def _usual_state(cluster: UsualCluster) -> ClusterState:
+    """Say what `read_cluster` says, a tenth as long."""
+    nodes = [(node.id, node.status) for node in cluster.nodes or ()]
+    nodes.sort()
+    reasons = {key: value for key in _FAILED_REASON if (value := getattr(cluster, key))}
+    return ClusterState(
+        status=cluster.status,
+        actions=_words(cluster.actions),
+        progress=_words(cluster.progress),
+        instances=tuple(nodes),
+        failed_reason=_failed_reason(reasons) if reasons else None,
+        updated=cluster.updated,
+        datastore=(cluster.datastore and cluster.datastore.type.lower()) or None,
+        name=cluster.name,
     )
 
 

@@ -168,7 +168,9 @@ def signature(secret_key: Secret, date: str, request: str) -> str:
 
 def _string_to_sign(date: str, request: str) -> bytes:
     """Return what the HMAC is made of, for the `X-Sdk-Date` and a canonical request."""
-    return f"{ALGORITHM}\n{date}\n{hashlib.sha256(request.encode()).hexdigest()}".encode()
+    # Bytes of a header that are no text, as a server hands them over, are what they were.
+    digest = hashlib.sha256(request.encode(errors="surrogateescape")).hexdigest()
+    return f"{ALGORITHM}\n{date}\n{digest}".encode()
 
 
 def canonical_request(method: str, path: str, query: str, headers: str, body: str) -> str:

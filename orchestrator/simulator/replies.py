@@ -1,16 +1,19 @@
 """What comes back over the wire: replies in the shapes of the service and its gateway, or nothing.
 
 The service says `errCode` and `externalMessage`, the gateway `error_code`, `error_msg` and
-`request_id`; a middleware that breaks says HTML. A client has to know all three.
+`request_id`, IAM has all within `error`; a middleware that breaks says HTML. A client has to know
+all four.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 JSON = "application/json"
 HTML = "text/html;charset=utf-8"
+TEXT = "text/plain;charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,12 @@ def gateway_error(status: int, code: str, text: str, request_id: str) -> Reply:
     """Return a refusal as the gateway before the service words it."""
     body = {"error_msg": text, "error_code": code, "request_id": request_id}
     return Reply(status=status, body=json.dumps(body).encode(), code=code)
+
+
+def iam_error(status: int, text: str) -> Reply:
+    """Return a refusal as IAM words it; its code is the status again, as a number."""
+    body = {"error": {"code": status, "message": text, "title": HTTPStatus(status).phrase}}
+    return Reply(status=status, body=json.dumps(body).encode(), code=str(status))
 
 
 def throttled(request_id: str, limit: str, retry_after: float | None) -> Reply:

@@ -9,7 +9,6 @@ Rules:
 """
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ from typing import Any, Generic, TypeVar
 
 from orchestrator.errors import ConfigError
 from orchestrator.model import Target
+from orchestrator.simulator import reading
+from orchestrator.simulator.auth import Auth, read_auth
+from orchestrator.simulator.reading import is_count, named
 from orchestrator.span import parse_span
 
 
@@ -211,6 +213,8 @@ class Scenario:
     overrides: tuple[Override, ...] = ()
     writes_per_minute: int | None = None
     """Restart calls that the account may make in any 60 seconds before it gets 429."""
+    auth: Auth = dataclasses.field(default_factory=Auth)
+    """Who may call."""
 
     def matching(self, target: Target) -> tuple[int, ...]:
         """Return the positions of the overrides that name the cluster."""
@@ -236,10 +240,10 @@ def parse_scenario(text: str, source: str = "scenario") -> Scenario:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"cannot read the scenario {source}", [f"not TOML: {exc}"]) from exc
-    reading = _Reading()
-    scenario = reading.scenario(document)
-    if reading.mistakes:
-        raise ConfigError(f"mistakes in the scenario {source}; nothing started", reading.mistakes)
+    walk = _Reading()
+    scenario = walk.scenario(document)
+    if walk.mistakes:
+        raise ConfigError(f"mistakes in the scenario {source}; nothing started", walk.mistakes)
     return scenario
 
 
@@ -281,18 +285,11 @@ def _share(value: object) -> float:
     return float(value)
 
 
-def _named(kind: type[ChoiceT], name: object) -> ChoiceT:
-    names = [member.value for member in kind]
-    if name not in names:
-        raise ValueError(f"{name!r} is not known; use {_either(names)}")
-    return kind(name)
-
-
 def _choice(kind: type[ChoiceT]) -> Callable[[object], Choice[ChoiceT]]:
     def read(value: object) -> Choice[ChoiceT]:
         if not isinstance(value, dict):
-            return Choice(_named(kind, value))
-        shares = tuple((_named(kind, name), _share(share)) for name, share in value.items())
+            return Choice(named(kind, value))
+        shares = tuple((named(kind, name), _share(share)) for name, share in value.items())
         _check_sum(share for _, share in shares)
         return Choice(next(iter(kind)), shares)
 
@@ -309,7 +306,7 @@ def _fault(kind: type[FaultT], name: str) -> Callable[[object], FaultRate[FaultT
         first = value.get("first")
         if unknown or "rate" not in value:
             raise ValueError("a fault is a rate, or a table like {rate = 1.0, first = 2}")
-        if first is not None and (isinstance(first, bool) or not _is_count(first)):
+        if first is not None and not is_count(first):
             raise ValueError(f"first = {first!r} must be a whole number of calls, at least 1")
         return FaultRate(fault, _share(value["rate"]), first)
 
@@ -322,40 +319,13 @@ def _busy_status(value: object) -> int:
     return int(value)
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is not true or false")  # noqa: TRY004  # one kind to collect
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text; put it in quotes")  # noqa: TRY004  # as above
-    return value
-
-
-def _pause(value: object) -> float | None:
-    return None if value == "none" else parse_span(_text(value))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
-
-
 def _check_sum(shares: Iterable[float]) -> None:
     total = sum(shares)
     if total > 1 + 1e-9:
         raise ValueError(f"the rates add up to {total:g}; together they can be 1 at most")
 
 
-def _either(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} or {last}"
-
-
-_Parser = Callable[[object], Any]
-
-_SECTIONS: Mapping[str, Mapping[str, tuple[str, _Parser]]] = {
+_SECTIONS: Mapping[str, reading.Keys] = {
     "latency": {
         "before": ("before", _uniform),
         "after": ("after", _uniform),
@@ -372,13 +342,13 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, _Parser]]] = {
     },
     "state": {
         "initial": ("initial", _choice(Rest)),
-        "legacy": ("legacy", _flag),
+        "legacy": ("legacy", reading.flag),
     },
     "faults": {
         **{fault.value: ("faults", _fault(Fault, fault.value)) for fault in Fault},
-        "refused_code": ("refused_code", _text),
-        "retry_after": ("retry_after", _pause),
-        "throttled_limit": ("throttled_limit", _text),
+        "refused_code": ("refused_code", reading.text),
+        "retry_after": ("retry_after", reading.span_or_none),
+        "throttled_limit": ("throttled_limit", reading.text),
         "slow_over": ("slow_over", _uniform),
     },
     "reads": {fault.value: ("read_faults", _fault(ReadFault, fault.value)) for fault in ReadFault},
@@ -389,28 +359,26 @@ _MANY = ("faults", "read_faults")
 """Fields that many keys fill together."""
 
 
-class _Reading:
-    """One walk over a document, collecting what is wrong with it."""
-
-    def __init__(self) -> None:
-        self.mistakes: list[str] = []
+class _Reading(reading.Walk):
+    """The walk over a scenario."""
 
     def scenario(self, document: Mapping[str, object]) -> Scenario:
-        self._check_names(document, (*_SECTIONS, "throttle", "cluster"), "")
+        self.check_names(document, (*_SECTIONS, "throttle", "auth", "cluster"), "")
         base = _changed(Behaviour(), self._changes(document, ""))
         return Scenario(
             base=base,
             overrides=self._overrides(document.get("cluster", [])),
             writes_per_minute=self._throttle(document.get("throttle", {})),
+            auth=read_auth(document.get("auth", {}), self),
         )
 
     def _throttle(self, table: object) -> int | None:
         if not isinstance(table, dict):
             self.mistakes.append("throttle: must be a section, [throttle]")
             return None
-        self._check_names(table, ("writes_per_minute",), "[throttle] ")
+        self.check_names(table, ("writes_per_minute",), "[throttle] ")
         most = table.get("writes_per_minute")
-        if most is not None and (isinstance(most, bool) or not _is_count(most)):
+        if most is not None and not is_count(most):
             self.mistakes.append(
                 f"[throttle] writes_per_minute: {most!r} is not a number of calls, at least 1; "
                 "leave it out for no limit"
@@ -428,7 +396,7 @@ class _Reading:
             if not isinstance(table, dict):
                 self.mistakes.append(f"{where}: must be a table with match and sections")
                 continue
-            self._check_names(table, (*_SECTIONS, "match"), where)
+            self.check_names(table, (*_SECTIONS, "match"), where)
             match = table.get("match")
             if not isinstance(match, str) or not match:
                 self.mistakes.append(
@@ -443,47 +411,14 @@ class _Reading:
         for section, keys in _SECTIONS.items():
             values = table.get(section, {})
             if isinstance(values, dict):
-                self._section(values, keys, f"{where}[{section}] ", changes)
+                self.section(values, keys, f"{where}[{section}] ", changes, many=_MANY)
             else:
                 self.mistakes.append(f"{where}{section}: must be a section, [{section}]")
         for field in _MANY:
             rates = changes.get(field)
             if rates:
-                self._try(_check_sum, [rate.rate for rate in rates], where + field)
+                self.attempt(_check_sum, [rate.rate for rate in rates], where + field)
         return changes
-
-    def _section(
-        self,
-        values: Mapping[str, object],
-        keys: Mapping[str, tuple[str, _Parser]],
-        where: str,
-        changes: dict[str, Any],
-    ) -> None:
-        self._check_names(values, keys, where)
-        for key, value in values.items():
-            if key not in keys:
-                continue
-            field, parse = keys[key]
-            read = self._try(parse, value, where + key)
-            if field in _MANY:
-                changes[field] = (*changes.get(field, ()), *((read,) if read else ()))
-            else:
-                changes[field] = read
-
-    def _try(self, read: Callable[[Any], Any], value: object, where: str) -> Any:
-        try:
-            return read(value)
-        except ValueError as exc:
-            self.mistakes.append(f"{where}: {exc}")
-            return None
-
-    def _check_names(self, table: Mapping[str, object], known: Iterable[str], where: str) -> None:
-        names = list(known)
-        for name in table:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-                hint = f"did you mean {near[0]}?" if near else f"use {_either(['', *names])[2:]}"
-                self.mistakes.append(f"{where}{name}: unknown; {hint}")
 
 
 def _changed(behaviour: Behaviour, changes: Mapping[str, Any]) -> Behaviour:

@@ -5,7 +5,8 @@ Rules:
 - A call that has arrived is carried out, even if its client leaves meanwhile: handlers are never
   cancelled by a disconnect.
 - An answer counts as given when its last byte was handed to the socket.
-- Any credentials pass, and headers may be as large as real tokens are.
+- Who may call is the gate's decision; a call that it refuses is not received at all.
+- Headers may be as large as real tokens are.
 """
 
 import re
@@ -21,9 +22,18 @@ import anyio
 from aiohttp import web
 
 from orchestrator.model import Call
+from orchestrator.simulator.gate import Request
 from orchestrator.simulator.replies import JSON, Hang, Reply, gateway_error
 from orchestrator.simulator.service import Ask, Done, Handling, Reading, Service
-from orchestrator.simulator.trace import Tracer, What, note, note_ending, note_execution
+from orchestrator.simulator.trace import (
+    Tracer,
+    What,
+    note,
+    note_denial,
+    note_ending,
+    note_execution,
+    note_given,
+)
 
 HOLD = 600.0
 """Seconds for which a connection without an answer is held open at most."""
@@ -63,13 +73,21 @@ async def serve(
     port: int = 0,
     trace: Tracer | None = None,
     clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[Server]:
-    """Serve on loopback until the context is left; port 0 takes any free one.
+    """Serve on loopback until the context is left.
+
+    Args:
+        service: how clusters, gate and IAM behave.
+        port: 0 takes any free one.
+        trace: who is told of every call as it happens.
+        clock: seconds on a steady axis, for clusters and the trace.
+        wall: seconds since 1970, for signatures and tokens.
 
     Raises:
         OSError: the port cannot be had.
     """
-    handler = _Handler(service, trace, clock)
+    handler = _Handler(service, trace, clock, wall)
     http = web.Server(
         handler.handle,
         handler_cancellation=False,
@@ -104,19 +122,34 @@ def read_ask(method: str, path: str, request_id: str) -> Ask | None:
 class _Handler:
     """Puts real time between the moments of a call, and its ending on the wire."""
 
-    def __init__(self, service: Service, trace: Tracer | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        trace: Tracer | None,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
         self._service = service
         self._trace = trace
         self._clock = clock
+        self._wall = wall
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = request.headers.get("X-Request-Id") or secrets.token_hex(16)
         ask = await _ask_of(request, request_id)
         if ask is None:
-            text = "The API does not exist or has not been published in the environment"
-            return _response(gateway_error(404, "APIGW.0101", text, request_id), request_id)
+            return _response(await self._give(request, request_id), request_id)
+        gate, credential = self._service.gate, None
+        if not gate.is_open:
+            admission = gate.admit(
+                _seen(request, ask.body, request_id), self._now(), ask.project_id
+            )
+            if admission.refusal is not None:
+                note_denial(self._trace, ask, admission, self._clock())
+                return _response(admission.refusal, request_id)
+            credential = admission.credential
         handling = self._service.receive(ask, self._clock())
-        note(self._trace, What.RECEIVED, handling, self._clock())
+        note(self._trace, What.RECEIVED, handling, self._clock(), credential=credential)
         if handling.wait_before_s:
             await anyio.sleep(handling.wait_before_s)
         now = self._clock()
@@ -125,6 +158,21 @@ class _Handler:
         if handling.wait_after_s:
             await anyio.sleep(handling.wait_after_s)
         return await self._end(request, handling, done)
+
+    def _now(self) -> float:
+        """Return the moment of the gateway's wall clock."""
+        return self._wall() + self._service.clock_ahead
+
+    async def _give(self, request: web.BaseRequest, request_id: str) -> Reply:
+        """Answer a call for credentials, or one for nothing that there is."""
+        seen = _seen(request, await _body_of(request), request_id)
+        given = self._service.iam.answer(seen, self._now())
+        if given is None:
+            text = "The API does not exist or has not been published in the environment"
+            return gateway_error(404, "APIGW.0101", text, request_id)
+        await anyio.sleep(self._service.iam.latency)
+        note_given(self._trace, given, self._clock(), request_id)
+        return given.reply
 
     async def _end(
         self, request: web.BaseRequest, handling: Handling, done: Done
@@ -155,7 +203,7 @@ async def _ask_of(request: web.BaseRequest, request_id: str) -> Ask | None:
     if ask is None:
         return None
     query = dict(request.query) if request.query_string else ask.query
-    body = await request.read() if request.can_read_body else b""
+    body = await _body_of(request)
     return Ask(
         call=ask.call,
         project_id=ask.project_id,
@@ -163,6 +211,23 @@ async def _ask_of(request: web.BaseRequest, request_id: str) -> Ask | None:
         request_id=request_id,
         query=query,
         body=body,
+    )
+
+
+async def _body_of(request: web.BaseRequest) -> bytes:
+    return await request.read() if request.can_read_body else b""
+
+
+def _seen(request: web.BaseRequest, body: bytes, request_id: str) -> Request:
+    """Return the request as it came over the wire; of a header sent twice, the last one."""
+    path, _, query = request.raw_path.partition("?")
+    return Request(
+        method=request.method,
+        path=path,
+        query=query,
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=body,
+        request_id=request_id,
     )
 
 

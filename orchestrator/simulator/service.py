@@ -32,6 +32,8 @@ from orchestrator.simulator.cluster import (
     Node,
 )
 from orchestrator.simulator.draws import draw
+from orchestrator.simulator.gate import Gate
+from orchestrator.simulator.iam import Iam
 from orchestrator.simulator.replies import Ending, Hang, Reply, Sever
 from orchestrator.simulator.scenario import (
     AnswerForm,
@@ -142,6 +144,10 @@ class Service:
             cluster = Cluster(target, behaviour, seed, position)
             project = self._projects.setdefault(target.project_id, _Project())
             project.by_id.setdefault(target.cluster_id, cluster)
+        self.clock_ahead = scenario.auth.clock_ahead
+        """Seconds that the wall clock of gate and IAM is ahead of ours."""
+        self.gate = Gate(scenario.auth)
+        self.iam = Iam(scenario.auth, self.gate, _regions(targets), seed)
 
     def receive(self, ask: Ask, now: float) -> Handling:
         """Take in a call, and draw its fault and its latencies; nothing is carried out yet."""
@@ -286,6 +292,14 @@ class Service:
         page = ",".join(texts[start - 1 : start - 1 + limit])
         total = "" if self._settings.legacy else f'"totalSize":{len(texts)},'
         return replies.document(f'{{{total}"clusters":[{page}]}}')
+
+
+def _regions(targets: Iterable[Target]) -> dict[str, str | None]:
+    """Return the region of each project: that of its first cluster."""
+    regions: dict[str, str | None] = {}
+    for target in targets:
+        regions.setdefault(target.project_id, target.region)
+    return regions
 
 
 def _done(ending: Ending, own: Ending, begun: Begun | None = None) -> Done:

@@ -3,6 +3,8 @@
 A record is one JSON object a line, appended and flushed as it happens. For a call there is
 `received`, then, for restarts, `executed` or `refused` (nothing was started), then how it ended for
 the client: `answered` (the whole answer was written), `severed`, `hung` or `left` (it was gone).
+A call that the gate did not let pass is `denied`, and nothing else; one for credentials is
+`answered` or `denied`. Both name the credential, but never show a secret.
 
 Rules of judging:
 
@@ -21,13 +23,18 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from orchestrator.limits import FLEET, Concurrency, Limit, Rate, scope_value
+from orchestrator.simulator.gate import Admission
+from orchestrator.simulator.iam import Given
 from orchestrator.simulator.replies import Hang, Reply, Sever
-from orchestrator.simulator.service import Done, Handling, Reading
+from orchestrator.simulator.service import Ask, Done, Handling, Reading
+
+_DENIED = (401, 403)
 
 
 class What(StrEnum):
     """What happened."""
 
+    DENIED = "denied"
     RECEIVED = "received"
     EXECUTED = "executed"
     REFUSED = "refused"
@@ -55,6 +62,8 @@ class Record:
     """When the operation that was executed ends; None: never."""
     ready_at: float | None = None
     """When the cluster serves again; None: this restart does not bring it back."""
+    credential: str | None = None
+    """Who asked: an access key, a user, or the name of a token; None if nobody looked."""
 
     def line(self) -> str:
         """Write the record as one line of JSON, without the newline."""
@@ -162,6 +171,42 @@ def note_execution(tracer: Tracer | None, handling: Handling, at: float, done: D
         over_at=begun.over_at if math.isfinite(begun.over_at) else None,
         ready_at=begun.ready_at,
     )
+
+
+def note_given(tracer: Tracer | None, given: Given, at: float, request_id: str) -> None:
+    """Tell the tracer, if there is one, what became of a call for credentials."""
+    if tracer is not None:
+        reply = given.reply
+        tracer(
+            Record(
+                at=at,
+                what=What.DENIED if reply.status in _DENIED else What.ANSWERED,
+                call=given.call,
+                project_id="",
+                request_id=request_id,
+                status=reply.status,
+                code=reply.code,
+                credential=given.credential or None,
+            )
+        )
+
+
+def note_denial(tracer: Tracer | None, ask: Ask, admission: Admission, at: float) -> None:
+    """Tell the tracer, if there is one, that a call was not let pass."""
+    if tracer is not None and admission.refusal is not None:
+        tracer(
+            Record(
+                at=at,
+                what=What.DENIED,
+                call=ask.call.value,
+                project_id=ask.project_id,
+                cluster_id=ask.cluster_id,
+                request_id=ask.request_id,
+                status=admission.refusal.status,
+                code=admission.refusal.code,
+                credential=admission.credential,
+            )
+        )
 
 
 def note_ending(

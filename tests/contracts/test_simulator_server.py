@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 import anyio
 import pytest
+from yarl import URL
 
 from orchestrator.model import Target
+from orchestrator.secret import Secret
+from orchestrator.signing import AccessKey, Signer
 from orchestrator.simulator import Record, Service, invent_targets, parse_scenario
 from orchestrator.simulator.server import Server, serve
 from orchestrator.simulator.trace import What
@@ -293,6 +297,109 @@ def test_many_restarts_use_one_connection() -> None:
                 async with guest.http.get(path + str(start)) as answer:
                     ids += [one["id"] for one in (await answer.json())["clusters"]]
             assert len(set(ids)) == 1200
+
+    run(story)
+
+
+GUARDED = """
+[auth]
+mode = "any"
+lock_after = 2
+token_size = 30000
+[[auth.key]]
+access_key = "AKEXAMPLE0000000001A"
+secret_key = "SKexample000000000000000000000000000000A"
+[[auth.user]]
+name = "ops"
+password = "tiger"
+"""
+
+
+def _signed(
+    url: str, secret_key: str = "SKexample000000000000000000000000000000A"
+) -> dict[str, str]:
+    signer = Signer(AccessKey("AKEXAMPLE0000000001A", Secret(secret_key)))
+    return signer.headers("POST", URL(url, encoded=True), {}, b"", at=time.time())
+
+
+def test_a_guarded_service_lets_signatures_pass() -> None:
+    """What our signer adds to what is really sent is right; a wrong key never reaches a cluster."""
+
+    async def story() -> None:
+        async with visit(GUARDED) as guest:
+            url = guest.url().replace(guest.targets[0].cluster_id, "a%20b~c%3Bd%C3%A9") + "?k=%2B"
+            async with guest.http.post(URL(url, encoded=True), headers=_signed(url)) as answer:
+                assert (answer.status, (await answer.json())["errCode"]) == (403, "CSS.0015")
+            url = guest.url()
+            async with guest.http.post(url, headers=_signed(url)) as answer:
+                assert answer.status == 200
+            for fragment in ("canonicalRequest:POST|", "canonicalRequest:POST|", "reach the limit"):
+                async with guest.http.post(url, headers=_signed(url, "wrong")) as answer:
+                    content = await answer.json()
+                    assert (answer.status, content["error_code"]) == (401, "APIGW.0301")
+                    assert fragment in content["error_msg"]
+                    assert content["request_id"] == answer.headers["X-Request-Id"]
+            assert guest.whats()[-3:] == [What.DENIED] * 3
+            assert {record.credential for record in guest.trace[-3:]} == {"AKEXAMPLE0000000001A"}
+            assert guest.whats().count(What.RECEIVED) == 2
+            assert guest.whats().count(What.EXECUTED) == 1
+
+    run(story)
+
+
+def test_iam_and_the_service_share_an_endpoint() -> None:
+    """A token of IAM, many KB long, is a header of the service's calls; both are recorded."""
+
+    async def story() -> None:
+        async with visit(GUARDED) as guest:
+            body = {
+                "auth": {
+                    "identity": {
+                        "methods": ["password"],
+                        "password": {
+                            "user": {"name": "ops", "password": "tiger", "domain": {"name": "A"}}
+                        },
+                    },
+                    "scope": {"project": {"id": guest.targets[0].project_id}},
+                }
+            }
+            async with guest.http.post(
+                f"{guest.server.url}/v3/auth/tokens?nocatalog=true",
+                json=body,
+                max_field_size=65536,
+            ) as answer:
+                assert answer.status == 201
+                token = answer.headers["X-Subject-Token"]
+            async with guest.http.post(guest.url(), headers={"X-Auth-Token": token}) as answer:
+                assert answer.status == 200
+            async with guest.http.get(f"{guest.server.url}/v3/projects?name=cn-north-4") as answer:
+                assert answer.status == 401
+            async with guest.http.put(f"{guest.server.url}/meta-data/latest/api/token") as answer:
+                assert answer.status == 400
+            assert [(record.what, record.call, record.credential) for record in guest.trace] == [
+                (What.ANSWERED, "token", "ops"),
+                (What.RECEIVED, "restart", "ops#1"),
+                (What.EXECUTED, "restart", None),
+                (What.ANSWERED, "restart", None),
+                (What.DENIED, "projects", "nobody"),
+                (What.ANSWERED, "metadata_token", None),
+            ]
+            assert all(token not in record.line() for record in guest.trace)
+
+    run(story)
+
+
+def test_a_gateways_clock_may_be_ahead() -> None:
+    """A client whose clock is right is refused when the gateway's is far off."""
+
+    async def story() -> None:
+        scenario = GUARDED.replace("[auth]", '[auth]\nclock_ahead = "16m"')
+        async with (
+            visit(scenario) as guest,
+            guest.http.post(guest.url(), headers=_signed(guest.url())) as answer,
+        ):
+            assert answer.status == 401
+            assert "signature expired" in (await answer.json())["error_msg"]
 
     run(story)
 

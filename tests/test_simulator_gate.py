@@ -530,9 +530,18 @@ def test_the_metadata_wants_its_own_token() -> None:
         assert given.reply.status == 400
 
 
+def test_an_ecs_without_an_agency_has_no_keys() -> None:
+    """Its metadata says what is missing, to whoever has its token."""
+    world = World('metadata = "no_agency"')
+    token = metadata_token(world)
+    given = world.ask("GET", "/openstack/latest/securitykey", X_Metadata_Token=token)
+    assert given.reply.status == 401
+    assert b"Please configure Cloud Service Agency first" in given.reply.body
+
+
 @pytest.mark.parametrize(("kind", "status"), [("plain", 200), ("none", 404)])
 def test_older_metadata_has_no_tokens(kind: str, status: int) -> None:
-    """An older one gives keys to whoever asks; an ECS without an agency has none."""
+    """An older one gives keys to whoever asks; another machine has no metadata at all."""
     world = World(f'metadata = "{kind}"')
     put = world.ask("PUT", "/meta-data/latest/api/token", X_Metadata_Token_Ttl_Seconds="60")
     assert put.reply.status == 404

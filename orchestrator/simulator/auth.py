@@ -29,10 +29,15 @@ class Mode(StrEnum):
 
 
 class Metadata(StrEnum):
-    """How the metadata of an ECS gives keys: against a token of its own, as it once did, or not."""
+    """How the metadata of an ECS gives keys.
+
+    Against a token of its own; to whoever asks, as it once did; to nobody, for want of an agency;
+    or there is none, as on any other machine.
+    """
 
     TOKEN = "token"  # noqa: S105  # a way
     PLAIN = "plain"
+    NO_AGENCY = "no_agency"
     NONE = "none"
 
 

@@ -191,7 +191,7 @@ class Iam:
     # ---------------------------------------------------------------------------------- metadata
 
     def _give_metadata_token(self, request: Request, at: float) -> tuple[str, Reply]:
-        if self._auth.metadata is not Metadata.TOKEN:
+        if self._auth.metadata in {Metadata.PLAIN, Metadata.NONE}:
             return "", replies.page(404, "Not Found")
         wished = request.headers.get("x-metadata-token-ttl-seconds", "")
         if not wished.isdecimal() or not 1 <= int(wished) <= LONGEST_METADATA_TOKEN:
@@ -204,9 +204,11 @@ class Iam:
         if self._auth.metadata is Metadata.NONE:
             return "", replies.page(404, "Not Found")
         shown = request.headers.get("x-metadata-token", "")
-        needs_token = self._auth.metadata is Metadata.TOKEN
-        if needs_token and at >= self._metadata_tokens.get(shown, -math.inf):
+        is_plain = self._auth.metadata is Metadata.PLAIN
+        if not is_plain and at >= self._metadata_tokens.get(shown, -math.inf):
             return "", replies.page(401, "Unauthorized")
+        if self._auth.metadata is Metadata.NO_AGENCY:
+            return "", replies.page(401, "Please configure Cloud Service Agency first")
         body, expires_at = self._securitykey
         if at >= expires_at - self._auth.key_overlap:
             body = self._fresh_key(at)

@@ -19,8 +19,9 @@ from types import MappingProxyType
 
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.gatekeeper import Gatekeeper
-from orchestrator.lanes import Door, Lanes
-from orchestrator.limits import Concurrency, Limits, Start, change_of
+from orchestrator.health import LOOK_EVERY, Health
+from orchestrator.lanes import Lanes
+from orchestrator.limits import Concurrency, Limits, Start, Unavailable, change_of
 from orchestrator.model import (
     AccountRefused,
     Answer,
@@ -193,11 +194,13 @@ class Watch:
     soaking: set[int] = field(default_factory=set)
     is_wanted: bool = False
     """Whether targets wait for a baseline."""
+    is_surveyed: bool = False
+    """Whether the health of its clusters decides about others."""
 
     @property
     def is_needed(self) -> bool:
         """Whether anybody has a use for a look."""
-        return self.is_wanted or bool(self.followed) or bool(self.soaking)
+        return self.is_wanted or self.is_surveyed or bool(self.followed) or bool(self.soaking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +253,9 @@ class Campaign:
         self.run_id = run_id
         self.plan = plan
         self.policy = _policy_after(plan.policy, history)
-        self.limits = Limits(self.policy.limits)
-        self.lanes = Lanes(self.limits)
+        self._begin_to_count()
+        self._unseen: set[str] = set()
+        """Projects that must have been looked at before the open wave lets anybody in."""
         self.allowed = self.policy.max_failures.of(len(plan.targets))
         self.failures = 0
         self.stopping: RunStopping | None = None
@@ -297,7 +301,15 @@ class Campaign:
             self.apply(event)
         self._is_live = True
         if self._is_open and self._soak is None:
-            self._admit(self._waves_done)
+            self._let_in(self._waves_done, -math.inf)
+
+    def _begin_to_count(self) -> None:
+        """Make limits that have counted nothing yet, and what goes by them."""
+        limits = (*self.policy.limits, *self.policy.max_unavailable)
+        self.limits = Limits(limits, self.plan.targets)
+        self.lanes = Lanes(self.limits)
+        kept = bool(self.policy.max_unavailable)
+        self.health = Health(self.plan.targets, self.limits) if kept else None
 
     # ------------------------------------------------------------------------------- questions
 
@@ -460,7 +472,7 @@ class Campaign:
         match event:
             case WaveOpened():
                 self._is_open = True
-                self._admit(event.wave)
+                self._let_in(event.wave, event.at)
             case WaveSoaking():
                 self._begin_soak(event)
             case WaveFinished():
@@ -551,7 +563,8 @@ class Campaign:
     def _take_new_runner(self, event: RunnerStarted) -> None:
         """Take its clock, and believe in every credential again: it brings those of its own."""
         self.opening.wall_offset = event.wall_offset
-        for door in self._doors_of(self._refused_accounts):
+        for project_id in self._projects_of(self._refused_accounts):
+            door = self.lanes.door(project_id)
             door.shut_until = -math.inf
             self.lanes.changed((door,), event.at)
         self._refused_accounts.clear()
@@ -568,19 +581,20 @@ class Campaign:
         """Start nothing with this credential, so that it is not locked; others go on."""
         self._findings.pop(event.account, None)
         self._refused_accounts[event.account] = event.reason
-        for door in self._doors_of((event.account,)):
-            door.shut_until = math.inf
+        for project_id in self._projects_of((event.account,)):
+            self.lanes.door(project_id).shut_until = math.inf
         for position, phase in enumerate(self._phases):
             if phase is Phase.WAITING and self._account_of(position) == event.account:
                 self._left_out[self._wave_of[position]].add(position)
+        self._have_seen(self._projects_of((event.account,)))
 
     def _account_of(self, position: int) -> str:
         return self._accounts.get(self.plan.targets[position].project_id, ONE_ACCOUNT)
 
-    def _doors_of(self, accounts: Container[str]) -> Iterator[Door]:
+    def _projects_of(self, accounts: Container[str]) -> Iterator[str]:
         for project_id in self._watches:
             if self._accounts.get(project_id, ONE_ACCOUNT) in accounts:
-                yield self.lanes.door(project_id)
+                yield project_id
 
     # ------------------------------------------------------------------------------- one start
 
@@ -601,6 +615,8 @@ class Campaign:
         self._attempts[event.target] = event.attempt
         self._examined.pop(event.target, None)
         self._phases[event.target] = Phase.ISSUING
+        if self.health is not None:
+            self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
         self.limits.note(start, event.at)
         # Looked at while the call is under way, too: if its answer is lost, only a watch without a
         # break can prove that nothing was begun.
@@ -695,7 +711,7 @@ class Campaign:
         if self._account_of(position) in self._refused_accounts:
             self._left_out[self._wave_of[position]].add(position)
         if self._is_live:
-            self.lanes.put(position, self.plan.targets[position], not_before)
+            self._line_up(position, not_before)
 
     def _conclude(self, event: TargetEnded | TargetRelapsed | TargetResolved) -> None:
         match event:
@@ -729,6 +745,8 @@ class Campaign:
         self._left_in_wave[self._wave_of[position]] -= 1
         if event.outcome.is_failure:
             self._count_failure(position)
+        if self.health is not None and event.outcome is Outcome.FAILED:
+            self.health.mark(position, is_down=True)
         self._left_out[self._wave_of[position]].discard(position)
         self._note_refusal(event)
 
@@ -773,7 +791,7 @@ class Campaign:
         """In strict mode, never have more in progress than failures are still allowed, and one."""
         if self.policy.failure_mode is FailureMode.STRICT:
             for gate in self.limits.fleet_gates():
-                if isinstance(gate.limit, Concurrency):
+                if type(gate.limit) is Concurrency:
                     left = self.allowed + 1 - self.failures
                     gate.most = max(1, min(gate.limit.most, left))
 
@@ -794,11 +812,51 @@ class Campaign:
 
     # ----------------------------------------------------------------------------------- waves
 
+    def _let_in(self, wave: int, at: float) -> None:
+        """Let the wave's targets wait for their turn; where their health decides, look first."""
+        if not self._is_live:
+            return
+        targets = self.plan.targets
+        if self.health is not None:
+            self._unseen = set(self._watches)
+        elif self.policy.unhealthy is Unhealthy.FIRST:
+            self._unseen = {targets[position].project_id for position in self._waiting_in(wave)}
+        self._unseen.difference_update(self._projects_of(self._refused_accounts))
+        if not self._unseen:
+            self._admit(wave)
+        for project_id in self._unseen:
+            watch = self._watches[project_id]
+            watch.is_surveyed = True
+            self._look_by(watch, at)
+
+    def _have_seen(self, project_ids: Iterable[str]) -> None:
+        """Take note that nobody has to look at these projects any more before the wave begins."""
+        if self._unseen:
+            self._unseen.difference_update(project_ids)
+            if not self._unseen and self._is_open:
+                self._admit(self._waves_done)
+
+    def _waiting_in(self, wave: int) -> Iterator[int]:
+        for position in self.plan.waves[wave].targets:
+            if self._phases[position] is Phase.WAITING and position not in self._findings:
+                yield position
+
     def _admit(self, wave: int) -> None:
-        if self._is_live:
-            for position in self.plan.waves[wave].targets:
-                if self._phases[position] is Phase.WAITING and position not in self._findings:
-                    self.lanes.put(position, self.plan.targets[position])
+        for position in self._waiting_in(wave):
+            self._line_up(position)
+
+    def _line_up(self, position: int, not_before: float = -math.inf) -> None:
+        """Let a target wait for its turn: who is down first, where that is asked for."""
+        target = self.plan.targets[position]
+        goes_first = self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
+        is_down = self.health is not None and self._looks_down(position)
+        place = position - len(self.plan.targets) if goes_first else position
+        self.lanes.put(place, target, not_before, is_down=is_down)
+
+    def _looks_down(self, position: int) -> bool:
+        target = self.plan.targets[position]
+        state = self._watches[target.project_id].states.get(target.cluster_id)
+        return state is not None and not state.is_ready and not state.is_busy
 
     def _begin_soak(self, event: WaveSoaking) -> None:
         wave = self.plan.waves[event.wave]
@@ -835,7 +893,7 @@ class Campaign:
     ) -> None:
         """Take note of what a list call showed that was sent at `began_at`."""
         watch = self._watches[project_id]
-        watch.is_looking = watch.is_wanted = False
+        watch.is_looking = watch.is_wanted = watch.is_surveyed = False
         watch.failed = 0
         watch.blind = None
         watch.not_before = -math.inf
@@ -848,6 +906,8 @@ class Campaign:
             else:
                 self._judge(self._tracks[position], state, began_at, now)
         self._watch_soak(watch, began_at)
+        self._note_health(watch, began_at, now)
+        self._have_seen((project_id,))
         self._look_again(watch, now)
 
     def observe_one(self, position: int, state: ClusterState, began_at: float, now: float) -> None:
@@ -903,12 +963,32 @@ class Campaign:
         if is_final or watch.failed >= BLIND_LOOKS:
             watch.blind = error
             self._open_door(project_id, math.inf, now)
+            self._have_seen((project_id,))
+            self._note_health(watch, math.inf, now)
         wait = retry_after if retry_after is not None else _doubling(1.0, watch.failed or 1)
         watch.not_before = now + wait
         self._look_again(watch, now)
         is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
         if is_waited_for and watch.blind is None and not is_unauthorized:
             self._look_by(watch, now)
+
+    def _note_health(self, watch: Watch, at: float, now: float) -> None:
+        """Take note of who is down in a project, but for those who hold a slot in any case."""
+        if self.health is None:
+            return
+        down = {}
+        for position in self.health.positions_of(watch.project_id):
+            if not self._holds_a_slot(position, now):
+                state = watch.states.get(self.plan.targets[position].cluster_id)
+                down[position] = state is not None and not state.is_ready
+        self.lanes.changed(self.health.look(watch.project_id, down, at), now)
+
+    def _holds_a_slot(self, position: int, now: float) -> bool:
+        if position in self._tracks or self._held_until(position, now) is not None:
+            return True
+        target = self.plan.targets[position]
+        other = self._elsewhere.get((target.project_id, target.cluster_id))
+        return other is not None and (other.ended_at is None or other.ended_at > now)
 
     def _open_door(self, project_id: str, until: float, now: float) -> None:
         door = self.lanes.door(project_id)
@@ -961,6 +1041,12 @@ class Campaign:
         if watch.soaking and self._soak:
             soonest = now + self.policy.poll_every
             times.append(min(soonest, self._soak.ends_at) if now < self._soak.ends_at else soonest)
+        if watch.project_id in self._unseen:
+            watch.is_surveyed = True
+            times.append(now)
+        if self.health is not None and self.stopping is None and self._anybody_waits():
+            watch.is_surveyed = True
+            times.append(now + LOOK_EVERY)
         if times:
             self._look_by(watch, min(times))
 
@@ -1182,8 +1268,11 @@ class Campaign:
             return None
         if self.hold(now) is not None:
             return None
-        while (position := self.lanes.next(now)) is not None:
-            command = self._consider(position, now)
+        if self.health is not None:
+            self.health.fade(now, self._tracks.keys())
+        while (place := self.lanes.next(now)) is not None:
+            # Who goes first has a place before all others; it is the same place from the other end.
+            command = self._consider(place % len(self.plan.targets), now)
             if command is not None:
                 return command
         return None
@@ -1218,7 +1307,15 @@ class Campaign:
             return state
         return watch.states.get(self.plan.targets[position].cluster_id)
 
-    def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command:
+    def _may_be_down(self, position: int, now: float) -> bool:
+        """Whether the limits on what is unavailable have room for one more cluster."""
+        return self.health is None or all(
+            gate.has_room(now)
+            for gate in self.limits.gates(self.plan.targets[position])
+            if isinstance(gate.limit, Unavailable)
+        )
+
+    def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
         tries = self._tries.get(position)
         if state.is_busy and tries is not None and tries.lost:
             reason = f"asked before without an answer, and busy now: {state.describe()}"
@@ -1229,6 +1326,10 @@ class Campaign:
         if not state.is_ready and self.policy.unhealthy is Unhealthy.SKIP:
             asked = self.policy.unhealthy_asked
             return self._ended_here(now, position, Outcome.SKIPPED, "unhealthy", asked=asked)
+        if state.is_ready and not self._may_be_down(position, now):
+            # It was down when it lined up, and passed the limit on that; now it waits for room.
+            self._line_up(position)
+            return None
         attempt = self._attempts.get(position, 0) + 1
         return Restart(
             RestartRequested(

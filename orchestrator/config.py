@@ -30,7 +30,7 @@ from urllib.parse import SplitResult, urlsplit
 import platformdirs
 
 from orchestrator.errors import ConfigError
-from orchestrator.limits import FLEET, Concurrency, Rate
+from orchestrator.limits import FLEET, Concurrency, Rate, Unavailable
 from orchestrator.model import Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
 from orchestrator.span import format_span, parse_moment, parse_span
@@ -477,6 +477,16 @@ def _parse_concurrency(value: object, _place: Place) -> tuple[Concurrency, ...]:
     return (*missing, *given)
 
 
+def _parse_unavailable(value: object, _place: Place) -> tuple[Unavailable, ...]:
+    if isinstance(value, Mapping):
+        value = [f"{scope}={number}" for scope, number in value.items()]
+    given = tuple(Unavailable.parse(word) for word in _words(value))
+    twice = _first_twice(limit.scope for limit in given)
+    if twice is not None:
+        raise ValueError(f"limits {twice} more than once; say it once")
+    return given
+
+
 def _scoped(scope: str, number: object) -> Concurrency:
     most = number if isinstance(number, int) and not isinstance(number, bool) else None
     if most is None:
@@ -655,6 +665,9 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              is_many=True),
         _key("limits.rate", _parse_rates, "N/SPAN|SCOPE=N/SPAN|none",
              "at most so many restarts begun in any interval of this length",
+             is_many=True),
+        _key("limits.max_unavailable", _parse_unavailable, "N|N%|SCOPE=N|SCOPE=N%",
+             "at most so many clusters down at once, those that are down already included",
              is_many=True),
         _key("limits.max_failures", _parse_portion, "N|N%",
              "failures allowed; one more stops the run"),

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.limits import Gate, Limits
+from orchestrator.limits import Gate, Limits, Unavailable
 from orchestrator.model import Target
 
 PATIENCE = 1.0
@@ -74,13 +74,16 @@ class Lanes:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._fleet_gates = limits.fleet_gates()
+        # Who is down passes the limits on what is unavailable, so these do not hold up everybody.
+        self._fleet_gates = tuple(
+            gate for gate in limits.fleet_gates() if not isinstance(gate.limit, Unavailable)
+        )
         self._lanes: dict[tuple[str, ...], _Lane] = {}
         self._doors: dict[str, Door] = {}
         self._ready: list[tuple[int, int, _Lane]] = []
         self._stops: dict[_Barrier, _Stop] = {}
         self._agenda: list[tuple[float, int, _Barrier]] = []
-        self._later: list[tuple[float, int, Target]] = []
+        self._later: list[tuple[float, int, bool, Target]] = []
         self._count = 0
         self._ticket = 0
         self._sought: list[tuple[int, int, Door]] = []
@@ -90,13 +93,23 @@ class Lanes:
         """Return how many targets wait."""
         return self._count
 
-    def put(self, position: int, target: Target, not_before: float = -math.inf) -> None:
-        """Let a target wait for its turn, which does not come before `not_before`."""
+    def put(
+        self,
+        position: int,
+        target: Target,
+        not_before: float = -math.inf,
+        *,
+        is_down: bool = False,
+    ) -> None:
+        """Let a target wait for its turn, which does not come before `not_before`.
+
+        Who is down already makes nothing unavailable, and passes the limits on that.
+        """
         self._count += 1
         if not_before > -math.inf:
-            heapq.heappush(self._later, (not_before, position, target))
+            heapq.heappush(self._later, (not_before, position, is_down, target))
         else:
-            self._join(position, target)
+            self._join(position, target, is_down=is_down)
 
     def door(self, project_id: str) -> Door:
         """Return the project's door."""
@@ -182,11 +195,16 @@ class Lanes:
             heapq.heappop(self._sought)
         return now
 
-    def _join(self, position: int, target: Target) -> None:
-        key = (target.project_id, *self._limits.values(target))
+    def _join(self, position: int, target: Target, *, is_down: bool) -> None:
+        key = (target.project_id, "down" if is_down else "", *self._limits.values(target))
         lane = self._lanes.get(key)
         if lane is None:
-            own = tuple(g for g in self._limits.gates(target) if g not in self._fleet_gates)
+            own = tuple(
+                gate
+                for gate in self._limits.gates(target)
+                if gate not in self._fleet_gates
+                and not (is_down and isinstance(gate.limit, Unavailable))
+            )
             lane = self._lanes[key] = _Lane(own, self.door(target.project_id))
         heapq.heappush(lane.queue, position)
         if not lane.is_placed:
@@ -194,8 +212,8 @@ class Lanes:
 
     def _let_join(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
-            _, position, target = heapq.heappop(self._later)
-            self._join(position, target)
+            _, position, is_down, target = heapq.heappop(self._later)
+            self._join(position, target, is_down=is_down)
 
     def _place(self, lane: _Lane) -> None:
         lane.is_placed = bool(lane.queue)

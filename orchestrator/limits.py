@@ -17,6 +17,7 @@ Both kinds are one mechanism, a `Gate`: a place is taken for ever, then given an
 import heapq
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ FLEET = "fleet"
 GUARD = 0.25
 """Seconds added to a rate's window: covers rounding and the granularity of clocks."""
 
+_ALL_PERCENT = 100
 _SCOPE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -69,6 +71,41 @@ class Concurrency:
         if not number.isdecimal():
             raise ValueError(f"{text!r} is not a concurrency limit; write it like 10 or project=2")
         return cls(int(number), scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable(Concurrency):
+    """At most `most` of the fleet's clusters down at once: restarted, or down without us.
+
+    As a percentage it is of the targets selected at plan time, in each value of the scope, rounded
+    down, and never below 1.
+    """
+
+    is_percent: bool = False
+
+    def __str__(self) -> str:
+        number = f"{self.most}%" if self.is_percent else str(self.most)
+        return number if self.scope == FLEET else f"{self.scope}={number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Unavailable":
+        """Read `3`, `10%` or `project=10%`.
+
+        Raises:
+            ValueError: with words for the operator.
+        """
+        scope, number = _split(text)
+        bare = number.removesuffix("%")
+        is_percent = bare != number
+        if not bare.isdecimal() or (is_percent and int(bare) > _ALL_PERCENT):
+            raise ValueError(
+                f"{text!r} is not a number of clusters; write it like 3 or project=10%"
+            )
+        return cls(int(bare), scope, is_percent)
+
+    def of(self, total: int) -> int:
+        """Return how many of `total` may be down."""
+        return max(1, total * self.most // _ALL_PERCENT) if self.is_percent else self.most
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +282,14 @@ def scope_value(subject: Scoped, scope: str) -> str:
 class Gate:
     """The places of one limit for one value of its scope."""
 
-    __slots__ = ("_ends", "_held", "limit", "most", "value")
+    __slots__ = ("_ends", "_held", "down", "limit", "most", "value")
 
-    def __init__(self, limit: Limit, value: str) -> None:
+    def __init__(self, limit: Limit, value: str, most: int | None = None) -> None:
         self.limit = limit
         self.value = value
-        self.most = limit.most
+        self.most = limit.most if most is None else most
+        self.down = 0
+        """Clusters that are down without a start of anybody's, where the limit counts them."""
         self._held = 0
         self._ends: list[float] = []
 
@@ -277,7 +316,7 @@ class Gate:
         """Return how many places are taken."""
         while self._ends and self._ends[0] <= now:
             heapq.heappop(self._ends)
-        return self._held + len(self._ends)
+        return self._held + len(self._ends) + self.down
 
     def has_room(self, now: float) -> bool:
         """Return whether one more may start here."""
@@ -310,8 +349,15 @@ class _Places:
 class Limits:
     """Every start there is, ours and others', counted by every limit that counts it."""
 
-    def __init__(self, limits: Sequence[Limit]) -> None:
+    def __init__(self, limits: Sequence[Limit], fleet: Iterable[Scoped] = ()) -> None:
+        """Begin to count.
+
+        Args:
+            limits: what is allowed.
+            fleet: the targets selected at plan time, of which percentages are meant.
+        """
         self._limits = tuple(limits)
+        self._sizes = _sizes(limits, fleet)
         self._scopes = tuple(dict.fromkeys(limit.scope for limit in limits))
         self._gates: dict[tuple[str, ...], tuple[Gate, ...]] = {}
         self._gate: dict[tuple[Limit, str], Gate] = {}
@@ -408,8 +454,20 @@ class Limits:
     def _gate_of(self, limit: Limit, value: str) -> Gate:
         gate = self._gate.get((limit, value))
         if gate is None:
-            gate = self._gate[limit, value] = Gate(limit, value)
+            size = self._sizes[limit.scope, value]
+            most = limit.of(size) if isinstance(limit, Unavailable) else limit.most
+            gate = self._gate[limit, value] = Gate(limit, value, most)
         return gate
+
+
+def _sizes(limits: Iterable[Limit], fleet: Iterable[Scoped]) -> Counter[tuple[str, str]]:
+    """Count the targets in each value of the scopes that percentages need."""
+    scopes = {
+        limit.scope for limit in limits if isinstance(limit, Unavailable) and limit.is_percent
+    }
+    if not scopes:
+        return Counter()
+    return Counter((scope, scope_value(target, scope)) for target in fleet for scope in scopes)
 
 
 def _interval(gate: Gate) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.errors import PlanError
-from orchestrator.limits import Concurrency, Limit, Rate, parse_limit
+from orchestrator.limits import Concurrency, Limit, Rate, Unavailable, parse_limit
 from orchestrator.model import LimitsChanged, Target, WindowChanged
 from orchestrator.span import format_moment
 
@@ -95,6 +95,8 @@ class Policy:
     """
 
     limits: tuple[Limit, ...] = (Concurrency(10), Rate(20, 600.0))
+    max_unavailable: tuple[Unavailable, ...] = ()
+    """How many clusters may be down at once, with those that are down without us."""
     max_failures: Portion = Portion(0)
     """Failures allowed; one more stops the run."""
     failure_mode: FailureMode = FailureMode.NORMAL

@@ -22,7 +22,7 @@ from orchestrator.campaign import (
     Restart,
 )
 from orchestrator.errors import ImpossibleEventError
-from orchestrator.limits import Concurrency, Rate, Start, StartChange
+from orchestrator.limits import Concurrency, Rate, Start, StartChange, Unavailable
 from orchestrator.model import (
     Answer,
     AnswerArrivedLate,
@@ -95,7 +95,9 @@ class Play:
         self.asked: list[RestartRequested] = []
         self.looks = 0
         self.blinding: ErrorInfo | None = None
-        """Why every list call fails, if it does."""
+        """Why list calls fail, if they do."""
+        self.blinded: str | None = None
+        """The only project whose looks fail, if only those of one do."""
         self.gate_asked: list[float] = []
         self.gate_says: str | None = None
         self.gate_answers = True
@@ -126,7 +128,7 @@ class Play:
 
     def look(self, look: Look | LookAt) -> None:
         self.looks += 1
-        if isinstance(look, Look) and self.blinding is not None:
+        if isinstance(look, Look) and self.blinding and self.blinded in {None, look.project_id}:
             self.campaign.fail_to_observe(look.project_id, self.blinding, self.now)
         elif isinstance(look, Look):
             mine = {
@@ -1166,3 +1168,86 @@ def test_a_call_does_not_leave_when_the_gate_has_closed_meanwhile() -> None:
     assert play.campaign.objection(asked, play.now) is None
     play.campaign.hear_gate("disk full", play.now, play.now)
     assert play.campaign.objection(asked, play.now) == "the gate is closed: disk full"
+
+
+# ---------------------------------------------------------------------------------------- health
+
+
+def test_clusters_that_are_down_already_count_as_unavailable() -> None:
+    """With 2 allowed and one down, one restart at a time goes on; nothing before all was seen."""
+    play = Play(6, projects=3, limits=(Concurrency(10),), max_unavailable=(Unavailable(2),))
+    play.states["c5"] = DOWN
+    play.turn()
+    assert play.looks == 3
+    assert [event.target for event in play.asked] == [0]
+    play.answer()
+    play.see(BUSY)
+    play.states["c5"] = IDLE
+    play.wait(11.0)
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_what_is_more_than_allowed_holds_everything_until_it_recovers() -> None:
+    """More down than allowed: nothing starts, however long; then it goes on by itself."""
+    play = Play(4, projects=2, max_unavailable=(Unavailable(1),))
+    play.states["c2"] = play.states["c3"] = DOWN
+    play.turn()
+    play.wait(120.0)
+    assert play.asked == []
+    play.states["c2"] = play.states["c3"] = IDLE
+    play.wait(11.0)
+    assert [event.target for event in play.asked] == [0]
+
+
+def test_a_percentage_is_of_the_targets_of_each_value() -> None:
+    """10 % of 20 targets in a project are 2; each project has its own."""
+    play = Play(40, projects=2, limits=(Concurrency(30),),
+                max_unavailable=(Unavailable(10, "project", is_percent=True),))  # fmt: skip
+    play.turn()
+    assert [event.target for event in play.asked] == [0, 1, 2, 3]
+
+
+def test_what_cannot_be_seen_counts_as_down() -> None:
+    """Looks that fail for long enough leave no room, until they succeed again."""
+    play = Play(8, projects=2, limits=(Rate(1, 20.0),), max_unavailable=(Unavailable(3),),
+                wait=False)  # fmt: skip
+    play.turn()
+    play.answer()
+    play.blinding = ErrorInfo(error_class="throttled", message="slow down", status=429)
+    play.blinded = "p1"
+    play.wait(25.0)
+    play.answer(target=2)
+    assert [event.target for event in play.asked] == [0, 2]
+    play.wait(61.0)
+    assert len(play.asked) == 2
+    play.blinding = None
+    play.wait(11.0)
+    assert len(play.asked) == 3
+
+
+def test_restarting_what_is_down_needs_no_room() -> None:
+    """A cluster that is down makes nothing more unavailable by its restart."""
+    play = Play(3, max_unavailable=(Unavailable(1),), unhealthy=Unhealthy.RESTART)
+    play.states["c1"] = play.states["c2"] = DOWN
+    play.turn()
+    assert [event.target for event in play.asked] == [1, 2]
+
+
+def test_who_is_down_goes_first_where_that_is_asked_for() -> None:
+    """`first` looks at every project of the wave before anybody goes, then takes the bad ones."""
+    play = Play(6, projects=3, limits=(Concurrency(1),), unhealthy=Unhealthy.FIRST, wait=False)
+    play.states["c4"] = play.states["c3"] = DOWN
+    play.turn()
+    for target in (3, 4, 0, 1, 2, 5):
+        assert play.asked[-1].target == target
+        play.answer(target=target)
+    assert play.is_over()
+
+
+def test_a_project_that_cannot_be_read_does_not_hold_up_who_goes_first() -> None:
+    """When its looks are given up, the wave begins with what could be seen."""
+    play = Play(2, unhealthy=Unhealthy.FIRST)
+    play.blinding = ErrorInfo(error_class="forbidden", message="no", status=403)
+    play.turn()
+    assert play.is_over()
+    assert play.outcome() is Outcome.REFUSED

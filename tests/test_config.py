@@ -24,7 +24,7 @@ from orchestrator.config import (
     user_config_file,
 )
 from orchestrator.errors import ConfigError, ExitCode
-from orchestrator.limits import Concurrency, Rate
+from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
 
@@ -41,6 +41,7 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
     "cloud.connections": ("7", 7),
     "limits.max_concurrency": ("4, az=2", (Concurrency(4), Concurrency(2, "az"))),
     "limits.rate": ("5/1m project=2/30s", (Rate(5, 60.0), Rate(2, 30.0, "project"))),
+    "limits.max_unavailable": ("project=10%", (Unavailable(10, "project", is_percent=True),)),
     "limits.max_failures": ("5%", Portion(5, is_percent=True)),
     "limits.failure_mode": ("strict", FailureMode.STRICT),
     "waves.canary": ("3", Portion(3)),

@@ -22,7 +22,7 @@ from itertools import islice
 
 from orchestrator.campaign import Campaign, Track
 from orchestrator.lanes import Door
-from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, scope_value
+from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, Unavailable, scope_value
 from orchestrator.model import (
     Event,
     Outcome,
@@ -533,6 +533,8 @@ def _gate_words(gate: Gate, campaign: Campaign, now: float) -> str:
 
 def limit_words(limit: Limit) -> str:
     """Name a limit; a bare number needs a word more."""
+    if isinstance(limit, Unavailable):
+        return f"{limit} unavailable"
     return f"{limit} at once" if isinstance(limit, Concurrency) else str(limit)
 
 

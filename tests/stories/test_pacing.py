@@ -60,3 +60,22 @@ def test_a_closed_gate_keeps_everything_from_the_service(tmp_path: Path) -> None
     )]  # fmt: skip
     assert kinds.index("gate.closed") < kinds.index("gate.opened") < kinds.index("wave.opened")
     assert report["counts"]["restarted"] == 12
+
+
+def test_what_is_down_already_leaves_less_room(tmp_path: Path) -> None:
+    """With 4 of 40 allowed down and 2 down without us, never more than 2 are restarted at once."""
+    settings = settings_for(
+        tmp_path,
+        limits__max_concurrency=("20",),
+        limits__max_unavailable=("10%",),
+        limits__rate=("none",),
+        waves__canary="0",
+        follow__unhealthy="skip",
+    )
+    scenario = SMOOTH + '[[cluster]]\nmatch = "*-00[12]5"\ninitial = "unhealthy"\n'
+    result = run(tmp_path, settings, scenario=scenario, clusters=40, projects=3)
+    report = report_of(tmp_path)
+    skipped = report["counts"]["skipped"]
+    assert skipped == 2
+    assert result.stop_reason is None
+    assert report["observed"]["max_in_progress"] <= 2

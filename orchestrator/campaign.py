@@ -842,16 +842,20 @@ class Campaign:
                 yield position
 
     def _admit(self, wave: int) -> None:
-        for position in self._waiting_in(wave):
-            self._line_up(position)
+        # In the order in which they go: a lane is known by its first when it is put in line.
+        for place in sorted(map(self._place_of, self._waiting_in(wave))):
+            self._line_up(place % len(self.plan.targets))
+
+    def _place_of(self, position: int) -> int:
+        """Return where a target stands in line: who is down before all, where that is asked for."""
+        goes_first = self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
+        return position - len(self.plan.targets) if goes_first else position
 
     def _line_up(self, position: int, not_before: float = -math.inf) -> None:
-        """Let a target wait for its turn: who is down first, where that is asked for."""
+        """Let a target wait for its turn."""
         target = self.plan.targets[position]
-        goes_first = self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
         is_down = self.health is not None and self._looks_down(position)
-        place = position - len(self.plan.targets) if goes_first else position
-        self.lanes.put(place, target, not_before, is_down=is_down)
+        self.lanes.put(self._place_of(position), target, not_before, is_down=is_down)
 
     def _looks_down(self, position: int) -> bool:
         target = self.plan.targets[position]

@@ -72,7 +72,7 @@ def test_what_is_down_already_leaves_less_room(tmp_path: Path) -> None:
         waves__canary="0",
         follow__unhealthy="skip",
     )
-    scenario = SMOOTH + '[[cluster]]\nmatch = "*-00[12]5"\ninitial = "unhealthy"\n'
+    scenario = SMOOTH + '[[cluster]]\nmatch = "*-00[12]5"\nstate = {initial = "unhealthy"}\n'
     result = run(tmp_path, settings, scenario=scenario, clusters=40, projects=3)
     report = report_of(tmp_path)
     skipped = report["counts"]["skipped"]

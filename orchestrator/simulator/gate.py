@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from orchestrator import signing
@@ -251,11 +252,16 @@ def _check_project(
 
 
 def _is_near(date: str, at: float, skew: float) -> bool:
+    moment = _moment(date)
+    return moment is not None and abs(moment - at) <= skew
+
+
+@lru_cache(maxsize=256)
+def _moment(date: str) -> float | None:
     try:
-        moment = datetime.strptime(date, signing.DATE_FORMAT).replace(tzinfo=UTC)
+        return datetime.strptime(date, signing.DATE_FORMAT).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        return False
-    return abs(moment.timestamp() - at) <= skew
+        return None
 
 
 def _stated(headers: Mapping[str, str], names: list[str]) -> str | None:

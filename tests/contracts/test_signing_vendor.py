@@ -1,4 +1,4 @@
-"""The vendor's own signer, against ours: random requests must come out with the same signature.
+"""The vendor's own signer, against ours and against the simulator's gate, over random requests.
 
 A request's number is the seed of its luck, so that one that differs can be made again alone.
 """
@@ -13,6 +13,9 @@ from yarl import URL
 
 from orchestrator.secret import Secret
 from orchestrator.signing import AccessKey, Signer, encode_query
+from orchestrator.simulator.auth import Auth, Key, Mode
+from orchestrator.simulator.gate import Gate
+from orchestrator.simulator.gate import Request as Arrived
 
 pytest.importorskip("huaweicloudsdkcore", reason="the vendor's client is not installed")
 
@@ -155,3 +158,37 @@ def test_our_signatures_are_the_vendors() -> None:
         assert ours | {"Host": url.host_port_subcomponent} == expected, (number, one)
         wanted = f"{one.path}?{encode_query(one.pairs)}" if one.pairs else one.path
         assert theirs.uri == wanted, (number, one)
+
+
+def _arrived(one: Request, theirs: SdkRequest) -> Arrived:
+    """Return what a server sees of a request that the vendor's client sends."""
+    path, _, query = theirs.uri.partition("?")
+    headers = {
+        # Its client hands its HTTP library the bytes of UTF-8 as if they were Latin-1.
+        name.lower(): value.encode("latin-1").decode()
+        for name, value in theirs.header_params.items()
+    }
+    return Arrived(
+        method=one.method,
+        path=path,
+        query=query,
+        headers=headers,
+        body=one.body,
+        request_id="",
+    )
+
+
+def test_the_gate_lets_the_vendors_signatures_pass() -> None:
+    """What the vendor's client signs is right to the simulator, and wrong if the key is another."""
+    for number in range(REQUESTS, REQUESTS + REQUESTS // 6):
+        one = _make(number)
+        arrived = _arrived(one, _theirs(one))
+        for secret, refused in ((one.key.secret_key, False), (Secret("another"), True)):
+            key = Key(
+                access_key=one.key.access_key,
+                secret_key=secret,
+                security_token=one.key.security_token,
+            )
+            gate = Gate(Auth(mode=Mode.SIGNATURE, keys=(key,)))
+            admission = gate.admit(arrived, one.at)
+            assert (admission.refusal is not None) == refused, (number, one)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,9 +12,10 @@ import anyio
 import pytest
 from yarl import URL
 
+from orchestrator.css.endpoints import read_endpoint
 from orchestrator.model import Target
 from orchestrator.secret import Secret
-from orchestrator.signing import AccessKey, Signer
+from orchestrator.signing import AccessKey, Signer, encode_query
 from orchestrator.simulator import Record, Service, invent_targets, parse_scenario
 from orchestrator.simulator.server import Server, serve
 from orchestrator.simulator.trace import What
@@ -301,6 +303,7 @@ def test_many_restarts_use_one_connection() -> None:
     run(story)
 
 
+ODD = "aZ09-_.~ %+*'\"\\?&=#:;,@!$()[]{}<>|^`éß中𝄞"
 GUARDED = """
 [auth]
 mode = "any"
@@ -343,6 +346,29 @@ def test_a_guarded_service_lets_signatures_pass() -> None:
             assert {record.credential for record in guest.trace[-3:]} == {"AKEXAMPLE0000000001A"}
             assert guest.whats().count(What.RECEIVED) == 2
             assert guest.whats().count(What.EXECUTED) == 1
+
+    run(story)
+
+
+def test_whatever_we_can_address_we_can_sign() -> None:
+    """An id of any characters is signed just as it is sent: nothing on the way spells it anew."""
+
+    async def story() -> None:
+        luck = random.Random(7)
+        key = AccessKey("AKEXAMPLE0000000001A", Secret("SKexample000000000000000000000000000000A"))
+        signer = Signer(key)
+        async with visit(GUARDED) as guest:
+            endpoint = read_endpoint(guest.server.url)
+            project = guest.targets[0].project_id
+            for _ in range(150):
+                odd = "".join(luck.choice(ODD) for _ in range(luck.randint(1, 9)))
+                query = encode_query([("limit", "1"), ("datastoreType", odd), (odd, "")])
+                detail = endpoint.url("v1.0", project, odd)
+                listed = endpoint.url("v1.0", project, query=query)
+                for url, status in ((detail, 403), (listed, 400)):
+                    headers = signer.headers("GET", url, {}, b"", at=time.time())
+                    async with guest.http.get(url, headers=headers) as answer:
+                        assert answer.status == status, (odd, await answer.text())
 
     run(story)
 

@@ -57,6 +57,7 @@ from orchestrator.model import (
     WindowChanged,
     request_id_of,
 )
+from orchestrator.pace import Paces, doubling
 from orchestrator.plan import CANARY, FailureMode, Plan, Policy, Unhealthy, changed_policy
 from orchestrator.span import format_moment, format_span
 from orchestrator.window import Durations, Opening
@@ -82,9 +83,6 @@ SLOW_LOOK = 1.0
 TAKEN_OVER = "taken_over"
 """The class of an answer lost with the host that waited for it."""
 
-LONGEST_WAIT = 60.0
-"""Seconds; waits that double after each failure go no further."""
-
 UNAUTHORIZED = "unauthorized"
 """The class of errors that says: the credential was not accepted; not all of them are a 401."""
 
@@ -93,9 +91,6 @@ UNAVAILABLE = "unavailable"
 
 PASSING = frozenset({"busy", "throttled", UNAVAILABLE, "server_error", "lost", UNAUTHORIZED})
 """Classes of errors that may be over when it is tried again, whatever their status says."""
-
-ONE_ACCOUNT = "the credential"
-"""The account of projects of which nobody said whose credential they use."""
 
 
 # -------------------------------------------------------------------------------------- commands
@@ -253,6 +248,7 @@ class Campaign:
         self.run_id = run_id
         self.plan = plan
         self.policy = _policy_after(plan.policy, history)
+        self.paces = Paces(accounts)
         self._begin_to_count()
         self._unseen: set[str] = set()
         """Projects that must have been looked at before the open wave lets anybody in."""
@@ -279,7 +275,6 @@ class Campaign:
         self._deadlines: list[tuple[float, int, int]] = []
         self._findings: dict[int | str, Event] = {}
         """What has to be recorded, by position; of an account by its name."""
-        self._accounts = accounts
         self._refused_accounts: dict[str, str] = {}
         self._left_out: list[set[int]] = [set() for _ in plan.waves]
         """By wave, who does not start while this runner runs: their credential was refused."""
@@ -295,7 +290,6 @@ class Campaign:
         self._late: set[int] = set()
         """Who waits and would not be done by the deadline."""
         self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
-        self._throttled: dict[str, int] = {}
         self._is_live = False
         for event in history:
             self.apply(event)
@@ -307,7 +301,7 @@ class Campaign:
         """Make limits that have counted nothing yet, and what goes by them."""
         limits = (*self.policy.limits, *self.policy.max_unavailable)
         self.limits = Limits(limits, self.plan.targets)
-        self.lanes = Lanes(self.limits)
+        self.lanes = Lanes(self.limits, self.paces)
         kept = bool(self.policy.max_unavailable)
         self.health = Health(self.plan.targets, self.limits) if kept else None
 
@@ -589,11 +583,11 @@ class Campaign:
         self._have_seen(self._projects_of((event.account,)))
 
     def _account_of(self, position: int) -> str:
-        return self._accounts.get(self.plan.targets[position].project_id, ONE_ACCOUNT)
+        return self.paces.account_of(self.plan.targets[position].project_id)
 
     def _projects_of(self, accounts: Container[str]) -> Iterator[str]:
         for project_id in self._watches:
-            if self._accounts.get(project_id, ONE_ACCOUNT) in accounts:
+            if self.paces.account_of(project_id) in accounts:
                 yield project_id
 
     # ------------------------------------------------------------------------------- one start
@@ -618,6 +612,7 @@ class Campaign:
         if self.health is not None:
             self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
         self.limits.note(start, event.at)
+        self.paces.of(target.project_id).ask(event.at)
         # Looked at while the call is under way, too: if its answer is lost, only a watch without a
         # break can prove that nothing was begun.
         watch = self._watch_of(event.target)
@@ -632,7 +627,7 @@ class Campaign:
                 self._follow(track, event.at)
             case Verdict.ACCEPTED:
                 self._same_refusals = (("", None), 0)
-                self._throttled.pop(track.start.project_id, None)
+                self._speed_up(track.start.project_id, event.at)
                 self._move(event, Phase.ACCEPTED)
                 if self.policy.wait:
                     self._follow(track, event.at)
@@ -640,9 +635,9 @@ class Campaign:
                     self._find_end(event, Outcome.ACCEPTED)
             case _:
                 self._release(event)
-                self._try_again_or_give_up(event)
+                self._try_again_or_give_up(event, track.start.granted_at)
 
-    def _try_again_or_give_up(self, event: RestartAnswered) -> None:
+    def _try_again_or_give_up(self, event: RestartAnswered, asked_at: float) -> None:
         """Nothing started: the target has another turn, or this was its last."""
         answer = event.answer
         tries = self._tries_of(event.target)
@@ -650,14 +645,14 @@ class Campaign:
         outcome = None
         match answer.verdict:
             case Verdict.THROTTLED:
-                self._shut_door(event, self._throttle_wait(event))
+                self._slow_down(event, asked_at)
             case Verdict.UNSENT:
                 tries.unsent += 1
-                self._shut_door(event, _doubling(self.policy.poll_every, tries.unsent))
+                self._shut_door(event, doubling(self.policy.poll_every, tries.unsent))
                 outcome = Outcome.REFUSED if tries.unsent >= MOST_TRIES else None
             case Verdict.BUSY:
                 tries.busy += 1
-                not_before = event.at + _doubling(self.policy.poll_every, tries.busy)
+                not_before = event.at + doubling(self.policy.poll_every, tries.busy)
                 outcome = Outcome.SKIPPED if tries.busy >= MOST_TRIES else None
             case Verdict.UNAUTHORIZED:
                 outcome = Outcome.REFUSED
@@ -673,14 +668,28 @@ class Campaign:
                 reason = UNAVAILABLE if is_other else "busy"
             self._find_end(event, outcome, reason, answer.error)
 
-    def _throttle_wait(self, event: RestartAnswered) -> float:
-        project_id = self.plan.targets[event.target].project_id
-        times = self._throttled[project_id] = self._throttled.get(project_id, 0) + 1
-        told = event.answer.retry_after
-        wait = _doubling(1.0, times) if told is None else told
+    def _slow_down(self, event: RestartAnswered, asked_at: float) -> None:
+        """Hold back everybody of the account that was too fast, or that cannot be asked now."""
+        target, answer = self.plan.targets[event.target], event.answer
         # Callers that were throttled together must not come back together.
-        jitter = int(request_id_of(self.run_id, self.plan.targets[event.target], times)[:4], 16)
-        return wait * (1 + jitter / 0xFFFF / 10)
+        jitter = int(request_id_of(self.run_id, target, event.attempt)[:4], 16) / 0xFFFF
+        pace = self.paces.of(target.project_id)
+        if answer.error is not None and answer.error.error_class == UNAVAILABLE:
+            pace.pause(event.at, asked_at=asked_at, wait=answer.retry_after, jitter=jitter)
+        else:
+            pace.slow_down(
+                event.at,
+                asked_at=asked_at,
+                wait=answer.retry_after,
+                named=answer.throttle,
+                jitter=jitter,
+            )
+        self.lanes.changed((pace,), event.at)
+
+    def _speed_up(self, project_id: str, now: float) -> None:
+        pace = self.paces.of(project_id)
+        pace.speed_up()
+        self.lanes.changed((pace,), now)
 
     def _shut_door(self, event: RestartAnswered, wait: float) -> None:
         door = self.lanes.door(self.plan.targets[event.target].project_id)
@@ -935,9 +944,16 @@ class Campaign:
                 at=0.0, target=position, outcome=Outcome.REFUSED, reason="gone", error=error
             )
 
-    def fail_to_observe_one(self, position: int, error: ErrorInfo, now: float) -> None:
+    def fail_to_observe_one(
+        self, position: int, error: ErrorInfo, now: float, retry_after: float | None = None
+    ) -> None:
         """Take note that a detail call gave nothing usable."""
         if position in self._tracks:
+            return
+        if error.error_class == "throttled":
+            self._put_back(
+                position, now + (doubling(1.0, 1) if retry_after is None else retry_after)
+            )
             return
         tries = self._tries_of(position)
         tries.unread += 1
@@ -950,7 +966,7 @@ class Campaign:
                 error=error,
             )
         else:
-            self._put_back(position, now + _doubling(1.0, tries.unread))
+            self._put_back(position, now + doubling(1.0, tries.unread))
 
     def fail_to_observe(
         self, project_id: str, error: ErrorInfo, now: float, retry_after: float | None = None
@@ -969,7 +985,7 @@ class Campaign:
             self._open_door(project_id, math.inf, now)
             self._have_seen((project_id,))
             self._note_health(watch, math.inf, now)
-        wait = retry_after if retry_after is not None else _doubling(1.0, watch.failed or 1)
+        wait = retry_after if retry_after is not None else doubling(1.0, watch.failed or 1)
         watch.not_before = now + wait
         self._look_again(watch, now)
         is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
@@ -1408,7 +1424,3 @@ def _watches_of(plan: Plan) -> dict[str, Watch]:
         if target.project_id not in watches:
             watches[target.project_id] = Watch(target.project_id, target.region, position)
     return watches
-
-
-def _doubling(first: float, times: int) -> float:
-    return min(LONGEST_WAIT, first * 2.0 ** (times - 1))

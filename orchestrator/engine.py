@@ -533,9 +533,11 @@ class Engine:
             gone = _error_of(error)
             self._tell_later(lambda _now: campaign.miss(position, gone))
         except CloudError as error:
-            seen = _error_of(error)
+            seen, retry_after = _error_of(error), error.retry_after
             self._notice("look.failed", cluster=str(target), error=str(error))
-            self._tell_later(lambda now: campaign.fail_to_observe_one(position, seen, now))
+            self._tell_later(
+                lambda now: campaign.fail_to_observe_one(position, seen, now, retry_after)
+            )
         else:
             self._tell_later(lambda now: campaign.observe_one(position, state, began_at, now))
 

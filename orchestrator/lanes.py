@@ -8,6 +8,9 @@ Each project has a *door* besides: it is open while the project's baselines are 
 finds every limit open and its door shut makes the project `wanted`: somebody must look. Those who
 come later in the plan leave it a moment for that, so that the plan's order is kept; but a look that
 fails or dawdles holds up nobody for longer than that.
+
+Each account, the credential of one or more projects, has a *pace*. It comes before the door: nobody
+looks for those who may not be asked yet.
 """
 
 import heapq
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.limits import Gate, Limits, Unavailable
 from orchestrator.model import Target
+from orchestrator.pace import Pace, Paces
 
 PATIENCE = 1.0
 """Seconds that later targets leave a project for the look that its earlier ones need."""
@@ -49,16 +53,18 @@ class Door:
         return self.shut_until <= now and self.fresh_until < now
 
 
-_Barrier = Gate | Door
+Barrier = Gate | Pace | Door
+"""What a lane may wait at."""
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
     gates: tuple[Gate, ...]
+    pace: Pace
     door: Door
     queue: list[int] = field(default_factory=list)
     is_placed: bool = False
-    woken_by: _Barrier | None = None
+    woken_by: Barrier | None = None
 
 
 @dataclass(slots=True)
@@ -72,8 +78,9 @@ class _Stop:
 class Lanes:
     """The targets that wait, and who of them may go."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, paces: Paces | None = None) -> None:
         self._limits = limits
+        self._paces = Paces() if paces is None else paces
         # Who is down passes the limits on what is unavailable, so these do not hold up everybody.
         self._fleet_gates = tuple(
             gate for gate in limits.fleet_gates() if not isinstance(gate.limit, Unavailable)
@@ -81,8 +88,8 @@ class Lanes:
         self._lanes: dict[tuple[str, ...], _Lane] = {}
         self._doors: dict[str, Door] = {}
         self._ready: list[tuple[int, int, _Lane]] = []
-        self._stops: dict[_Barrier, _Stop] = {}
-        self._agenda: list[tuple[float, int, _Barrier]] = []
+        self._stops: dict[Barrier, _Stop] = {}
+        self._agenda: list[tuple[float, int, Barrier]] = []
         self._later: list[tuple[float, int, bool, Target]] = []
         self._count = 0
         self._ticket = 0
@@ -118,8 +125,8 @@ class Lanes:
             found = self._doors[project_id] = Door(project_id)
         return found
 
-    def changed(self, barriers: Iterable[_Barrier], now: float) -> None:
-        """Say that these gates or doors may have more room than before."""
+    def changed(self, barriers: Iterable[Barrier], now: float) -> None:
+        """Say that these may have more room than before."""
         for barrier in barriers:
             if isinstance(barrier, Door) and barrier.has_room(now):
                 barrier.sought_at = None
@@ -167,11 +174,11 @@ class Lanes:
             times.append(max(fleet, min(lanes)))
         return min(times)
 
-    def is_waited_at(self, barrier: _Barrier) -> bool:
-        """Return whether any target waits at this gate or door."""
+    def is_waited_at(self, barrier: Barrier) -> bool:
+        """Return whether any target waits here."""
         return barrier in self._stops
 
-    def waiting(self) -> Iterable[tuple[_Barrier | None, int]]:
+    def waiting(self) -> Iterable[tuple[Barrier | None, int]]:
         """Yield what lanes wait for (None: only their turn) and how many targets each holds."""
         for _, _, lane in self._ready:
             yield None, len(lane.queue)
@@ -205,7 +212,9 @@ class Lanes:
                 if gate not in self._fleet_gates
                 and not (is_down and isinstance(gate.limit, Unavailable))
             )
-            lane = self._lanes[key] = _Lane(own, self.door(target.project_id))
+            lane = self._lanes[key] = _Lane(
+                own, self._paces.of(target.project_id), self.door(target.project_id)
+            )
         heapq.heappush(lane.queue, position)
         if not lane.is_placed:
             self._place(lane)
@@ -221,13 +230,13 @@ class Lanes:
             self._ticket += 1
             heapq.heappush(self._ready, (lane.queue[0], self._ticket, lane))
 
-    def _park(self, lane: _Lane, barrier: _Barrier, now: float) -> None:
+    def _park(self, lane: _Lane, barrier: Barrier, now: float) -> None:
         stop = self._stops.setdefault(barrier, _Stop())
         self._ticket += 1
         heapq.heappush(stop.lanes, (lane.queue[0], self._ticket, lane))
         self._ask_again(barrier, barrier.frees_at(now), now)
 
-    def _ask_again(self, barrier: _Barrier, at: float, now: float) -> None:
+    def _ask_again(self, barrier: Barrier, at: float, now: float) -> None:
         stop = self._stops.get(barrier)
         if stop is None:
             return
@@ -260,8 +269,10 @@ class Lanes:
                 self._ask_again(barrier, barrier.frees_at(now), now)
 
 
-def _first_shut(lane: _Lane, now: float) -> _Barrier | None:
+def _first_shut(lane: _Lane, now: float) -> Barrier | None:
     for gate in lane.gates:
         if not gate.has_room(now):
             return gate
+    if not lane.pace.has_room(now):
+        return lane.pace
     return None if lane.door.has_room(now) else lane.door

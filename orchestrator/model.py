@@ -256,6 +256,14 @@ class Verdict(StrEnum):
         return self not in {Verdict.ACCEPTED, Verdict.LOST}
 
 
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """A limit as the service names it in a 429: so many calls in so many seconds."""
+
+    calls: int
+    per: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came back from one restart call, with every job id it carried."""
@@ -268,6 +276,8 @@ class Answer:
     request_id: str | None = None
     error: ErrorInfo | None = None
     retry_after: float | None = None
+    throttle: Throttle | None = None
+    """The limit that a 429 named."""
 
 
 # ---------------------------------------------------------------------------------------- events

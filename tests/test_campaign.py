@@ -46,6 +46,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetRelapsed,
     TargetResolved,
+    Throttle,
     Verdict,
     WaveOpened,
     WindowChanged,
@@ -152,11 +153,13 @@ class Play:
         *,
         error: ErrorInfo | None = None,
         retry_after: float | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         asked = next(event for event in reversed(self.asked) if event.target == target)
         answer = Answer(
             verdict=verdict, sent_at=asked.at, answered_at=self.now, error=error,
             job_ids=("j",) if verdict is Verdict.ACCEPTED else (), retry_after=retry_after,
+            throttle=throttle,
         )  # fmt: skip
         self.apply(
             RestartAnswered(at=self.now, target=target, attempt=asked.attempt, answer=answer)
@@ -471,6 +474,83 @@ def test_a_throttled_call_waits_as_told_and_is_no_failure() -> None:
     play.wait(2.5)
     assert [(event.target, event.attempt) for event in play.asked] == [(0, 1), (0, 2)]
     assert play.campaign.failures == 0
+
+
+def test_a_throttled_account_waits_as_one_and_others_go_on() -> None:
+    """A 429 holds back every project of its account, and no project of another."""
+    accounts = {"p0": "slow", "p1": "slow", "p2": "quick"}
+    play = Play(30, projects=3, accounts=accounts, limits=(Concurrency(3),), wait=False)
+    play.turn()
+    assert [event.target for event in play.asked] == [0, 1, 2]
+    play.answer(Verdict.THROTTLED, retry_after=60.0, throttle=Throttle(10, 60.0))
+    play.answer(target=1)
+    for target in range(2, 30, 3):
+        play.answer(target=target)
+    assert {event.target % 3 for event in play.asked[3:]} == {2}
+    assert len(play.asked) == 12
+    play.wait(59.0)
+    assert len(play.asked) == 12
+
+
+def test_a_throttled_account_goes_on_at_the_pace_it_was_told() -> None:
+    """After the wait, restarts of the account follow each other as the message allows."""
+    play = Play(30, projects=2, limits=(Concurrency(30),), wait=False)
+    play.turn()
+    for target in range(30):
+        if target < 10:
+            play.answer(target=target)
+        else:
+            play.answer(Verdict.THROTTLED, target, retry_after=60.0, throttle=Throttle(10, 60.0))
+    while len(play.asked) < 50:
+        asked = len(play.asked)
+        play.wait(0.1)
+        if len(play.asked) > asked:
+            play.answer(target=play.asked[-1].target)
+    moments = [event.at for event in play.asked[30:]]
+    assert all(6.0 < b - a < 7.0 for a, b in itertools.pairwise(moments))
+    assert play.campaign.counts()[Outcome.ACCEPTED] == 30
+
+
+def test_a_resumed_run_remembers_the_pace() -> None:
+    """What 429s taught is in the journal: the next runner does not have to learn it again."""
+    play = Play(5, limits=(Concurrency(1),), wait=False)
+    play.turn()
+    play.answer(Verdict.THROTTLED, retry_after=60.0, throttle=Throttle(10, 60.0))
+    again = Campaign("run", play.plan, play.events)
+    assert again.paces.of("p0").rate == play.campaign.paces.of("p0").rate < 10 / 60
+    assert again.paces.of("p0").opens_at == play.campaign.paces.of("p0").opens_at
+
+
+def test_nobody_looks_for_those_who_may_not_be_asked_yet() -> None:
+    """While an account is held back, its projects are not listed for baselines either."""
+    play = Play(4, limits=(Concurrency(1),), wait=False)
+    play.turn()
+    play.answer(Verdict.THROTTLED, retry_after=100.0)
+    looks = play.looks
+    play.wait(99.0)
+    assert play.looks == looks
+    play.wait(15.0)
+    assert len(play.asked) == 2
+
+
+def test_a_throttled_look_at_one_cluster_gives_it_up_never() -> None:
+    """A detail that is throttled is read later, as often as it takes; it is no fault of anybody."""
+    play = Play(1, limits=(Concurrency(1),))
+    throttled = ErrorInfo(error_class="throttled", message="slow down", status=429)
+    del play.states["c0"]
+    for _ in range(3 * MOST_TRIES):
+        for command in play.campaign.due(play.now):
+            match command:
+                case Record(event=event):
+                    play.apply(event)
+                case Look():
+                    play.campaign.observe("p0", {}, play.now, play.now)
+                case LookAt():
+                    play.campaign.fail_to_observe_one(0, throttled, play.now, 7.0)
+                case _:
+                    pytest.fail("it cannot start without a baseline")
+        play.now += 8.0
+    assert play.outcome() is None
 
 
 def test_throttling_without_a_word_backs_off() -> None:

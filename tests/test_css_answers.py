@@ -30,7 +30,7 @@ from orchestrator.css.credentials import (
 )
 from orchestrator.css.listing import Pass, missing
 from orchestrator.errors import GoneError, UsageError
-from orchestrator.model import Answer, ClusterState, Verdict
+from orchestrator.model import Answer, ClusterState, Throttle, Verdict
 from orchestrator.secret import Secret
 
 JOB = "ff8080815fa0fa5e015fa365b6300007"
@@ -383,6 +383,26 @@ def test_retry_after(headers: dict[str, str], message: str, seconds: float | Non
     """A throttled call waits as told by header, else by the limit in the message."""
     body = {"error_code": "APIGW.0308", "error_msg": message}
     assert answer(429, body, headers).retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("message", "throttle"),
+    [
+        (f"{THROTTLE},limit:10,time:1 minute", Throttle(10, 60.0)),
+        ("policy api over ratelimit,limit:200,time:1 second", Throttle(200, 1.0)),
+        ("policy ip over ratelimit, LIMIT:3 , time:0.5 Hour", Throttle(3, 1800.0)),
+        ("limit:0,time:1 minute", None),
+        ("limit:10,time:0 minute", None),
+        ("limit:10,time:1 fortnight", None),
+        (THROTTLE, None),
+    ],
+)
+def test_the_limit_of_a_throttled_call(message: str, throttle: Throttle | None) -> None:
+    """The limit that a 429 names is read with its interval, Retry-After or not."""
+    body = {"error_code": "APIGW.0308", "error_msg": message}
+    for headers in ({}, {"Retry-After": "1"}):
+        assert answer(429, body, headers).throttle == throttle
+    assert answer(503, {**body, "error_code": "APIGW.0613"}).throttle is None
 
 
 def test_retry_after_date_without_a_date() -> None:

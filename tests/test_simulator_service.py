@@ -443,6 +443,41 @@ def test_the_account_may_make_so_many_writes_in_any_minute() -> None:
     assert restart(pretend, 60.5, "c3")[1].status == 429
 
 
+def test_accounts_are_counted_apart() -> None:
+    """A project of another account has a limit of its own, for restarts and for looks."""
+    scenario = """
+        [throttle]
+        writes = "1/6s"
+        [[throttle.account]]
+        match = "q*"
+        writes = "2/90s"
+        reads = "1/2h"
+        [[throttle.account]]
+        match = "r"
+    """
+    targets = [
+        Target(project_id=project, cluster_id=f"{project}c{number}")
+        for project in ("p", "q1", "q2", "r")
+        for number in range(3)
+    ]
+    pretend = service(*targets, scenario=scenario)
+
+    def ask(call: Call | Reading, project_id: str, number: int, at: float = 0.0) -> Reply:
+        cluster_id = "" if call is Reading.LIST else f"{project_id}c{number}"
+        one = Ask(call=call, project_id=project_id, cluster_id=cluster_id, request_id="r")
+        return reply_of(pretend.execute(pretend.receive(one, at), at))
+
+    assert [ask(Call.RESTART, "p", n).status for n in range(2)] == [200, 429]
+    shared = [ask(Call.RESTART, project, n).status for n, project in enumerate(("q1", "q2", "q2"))]
+    assert shared == [200, 200, 429]
+    assert [ask(Call.RESTART, "r", n).status for n in range(3)] == [200] * 3
+    assert b"limit:1,time:6 second" in ask(Call.RESTART, "p", 2, 5.9).body
+    assert ask(Call.RESTART, "p", 2, 6.0).status == 200
+    assert b"limit:2,time:90 second" in ask(Call.RESTART, "q1", 1, 6.0).body
+    assert ask(Reading.LIST, "q1", 0, 7.0).status == 200
+    assert b"limit:1,time:2 hour" in ask(Reading.DETAIL, "q2", 0, 8.0).body
+
+
 def test_looks_meet_faults_of_their_own() -> None:
     """Lists and details can be throttled, broken or reset."""
     for name, status in (("throttled", 429), ("error", 500), ("reset", None)):
@@ -516,6 +551,9 @@ def test_every_mistake_is_named_at_once() -> None:
             refused_code = 1
             [throttle]
             writes_per_minute = 0
+            reads = "project=1/6s"
+            [[throttle.account]]
+            writes = "many"
             [[cluster]]
             match = ""
             [[cluster]]
@@ -543,15 +581,20 @@ def test_every_mistake_is_named_at_once() -> None:
         "faults: the rates add up to 1.4",
         "[faults] refused_code: 1 is not text",
         "[throttle] writes_per_minute: 0",
+        "[throttle] reads: 'project=1/6s' has a scope",
+        "[[throttle.account]] 1 match: missing",
+        "[[throttle.account]] 1 writes: 'many' is not a rate",
         "[[cluster]] 1 match: missing",
         "[[cluster]] 2 [state] legacy: 'yes' is not true or false",
         "[[cluster]] 2 faults: must be a section",
     ):
         assert words in text
-    assert len(caught.value.mistakes) == 18
+    assert len(caught.value.mistakes) == 21
 
 
-@pytest.mark.parametrize("text", ["a = ", "throttle = 1", "cluster = 1", "cluster = [1]"])
+@pytest.mark.parametrize(
+    "text", ["a = ", "throttle = 1", "throttle = {account = 1}", "cluster = 1", "cluster = [1]"]
+)
 def test_what_is_no_scenario_is_refused(text: str) -> None:
     """Broken TOML and sections of the wrong form are mistakes, not crashes."""
     with pytest.raises(ConfigError):

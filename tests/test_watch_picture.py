@@ -212,15 +212,24 @@ def test_a_project_that_must_be_looked_at_first_is_named() -> None:
     assert many.waits(0.0) == ["4 for a look at 4 projects"]
 
 
-def test_a_throttled_project_says_when_it_is_tried_again() -> None:
-    """After a 429 the project is held back, and the picture says until when."""
+def test_a_throttled_account_says_when_it_is_asked_again() -> None:
+    """After a 429 the account is held back, and the picture says until when, and how fast then."""
     hand = Hand(fleet(4), Concurrency(1))
     hand.start(0.0)
     hand.answer(0, 1.0, Verdict.THROTTLED)
     hand.turn(1.0)
     assert hand.waits(1.0) == [
-        "4 for project 00000000… (next try in 2 s: throttled or no connection)"
+        "4 for the service's limit on the credential (next in 2 s, then one every 2 s)"
     ]
+
+
+def test_a_project_without_a_connection_says_when_it_is_tried_again() -> None:
+    """Where no connection could be made the project is held back, and no other."""
+    hand = Hand(fleet(4), Concurrency(1))
+    hand.start(0.0)
+    hand.answer(0, 1.0, Verdict.UNSENT)
+    hand.turn(1.0)
+    assert hand.waits(1.0) == ["4 for project 00000000… (next try in 5 s: no connection)"]
 
 
 def test_a_busy_target_waits_for_its_next_try() -> None:

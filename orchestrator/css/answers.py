@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from orchestrator.css.codes import ErrorClass, Meaning, canonical, meaning_of
 from orchestrator.css.usual import UsualCluster, usual_job_id, usual_page
 from orchestrator.errors import CloudError, GoneError
-from orchestrator.model import Answer, ClusterState, ErrorInfo, Verdict
+from orchestrator.model import Answer, ClusterState, ErrorInfo, Throttle, Verdict
 
 MESSAGE_LENGTH = 300
 """Characters of a message that are kept."""
@@ -50,7 +50,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]*")
 _LIMIT = re.compile(
-    r"limit:\d+\s*,\s*time:(\d+(?:\.\d+)?)\s*(second|minute|hour|day)", re.IGNORECASE
+    r"limit:(\d{1,9})\s*,\s*time:(\d+(?:\.\d+)?)\s*(second|minute|hour|day)", re.IGNORECASE
 )
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _DIGITS = re.compile(r"[0-9]{1,9}")
@@ -137,6 +137,7 @@ def read_answer(
             request_id=answered_id,
         ),
         retry_after=_retry_after(meaning, headers, text, now_wall),
+        throttle=_limit_in(text) if meaning.error_class is ErrorClass.THROTTLED else None,
     )
 
 
@@ -541,9 +542,18 @@ def _retry_after(
     header = _header(headers, "Retry-After")
     asked = _seconds_of(header.strip(), headers, now_wall) if header else None
     if asked is None:
-        limit = _LIMIT.search(text)
-        asked = float(limit[1]) * _UNITS[limit[2].lower()] if limit else None
+        limit = _limit_in(text)
+        asked = limit.per if limit is not None else None
     return None if asked is None else min(max(asked, 0.0), LONGEST_WAIT)
+
+
+def _limit_in(text: str) -> Throttle | None:
+    """Return the limit that the words of a 429 name."""
+    found = _LIMIT.search(text)
+    if found is None:
+        return None
+    calls, per = int(found[1]), float(found[2]) * _UNITS[found[3].lower()]
+    return Throttle(calls, per) if calls and per else None
 
 
 _MAY_SAY_WHEN = frozenset({ErrorClass.BUSY, ErrorClass.UNAVAILABLE, ErrorClass.SERVER_ERROR})

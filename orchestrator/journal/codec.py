@@ -149,6 +149,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
         data["error"] = _write_value(answer.error)
     if answer.retry_after is not None:
         data["retry_after"] = answer.retry_after
+    if answer.throttle is not None:
+        data["throttle"] = _write_value(answer.throttle)
     return data
 
 

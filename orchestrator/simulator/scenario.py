@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from orchestrator.errors import ConfigError
+from orchestrator.limits import FLEET, Rate
 from orchestrator.model import Target
 from orchestrator.simulator import reading
 from orchestrator.simulator.auth import Auth, read_auth
@@ -206,13 +207,25 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What the calls for some projects may be together before they get 429."""
+
+    match: str = "*"
+    """Which projects, as a glob of their ids."""
+    writes: Rate | None = None
+    """Restart calls; None: as many as you like."""
+    reads: Rate | None = None
+    """Lists and details."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """How the whole service behaves; the default is a good day."""
 
     base: Behaviour = Behaviour()
     overrides: tuple[Override, ...] = ()
-    writes_per_minute: int | None = None
-    """Restart calls that the account may make in any 60 seconds before it gets 429."""
+    accounts: tuple[Account, ...] = (Account(),)
+    """Whose calls are counted together: a project belongs to the first that matches it."""
     auth: Auth = dataclasses.field(default_factory=Auth)
     """Who may call."""
 
@@ -319,6 +332,13 @@ def _busy_status(value: object) -> int:
     return int(value)
 
 
+def _rate(value: object) -> Rate:
+    rate = Rate.parse(reading.text(value))
+    if rate.scope != FLEET:
+        raise ValueError(f"{value!r} has a scope; write it like 10/6s, in a [[throttle.account]]")
+    return rate
+
+
 def _check_sum(shares: Iterable[float]) -> None:
     total = sum(shares)
     if total > 1 + 1e-9:
@@ -368,23 +388,50 @@ class _Reading(reading.Walk):
         return Scenario(
             base=base,
             overrides=self._overrides(document.get("cluster", [])),
-            writes_per_minute=self._throttle(document.get("throttle", {})),
+            accounts=self._throttle(document.get("throttle", {})),
             auth=read_auth(document.get("auth", {}), self),
         )
 
-    def _throttle(self, table: object) -> int | None:
+    def _throttle(self, table: object) -> tuple[Account, ...]:
+        """Read what each account may do; the last one is for all other projects."""
         if not isinstance(table, dict):
             self.mistakes.append("throttle: must be a section, [throttle]")
-            return None
-        self.check_names(table, ("writes_per_minute",), "[throttle] ")
-        most = table.get("writes_per_minute")
-        if most is not None and not is_count(most):
-            self.mistakes.append(
-                f"[throttle] writes_per_minute: {most!r} is not a number of calls, at least 1; "
-                "leave it out for no limit"
-            )
-            return None
-        return most
+            return ()
+        where = "[throttle] "
+        self.check_names(table, ("writes", "writes_per_minute", "reads", "account"), where)
+        several = table.get("account", [])
+        if not isinstance(several, list) or not all(isinstance(one, dict) for one in several):
+            self.mistakes.append(f"{where}account: write it as [[throttle.account]], once for each")
+            several = []
+        accounts = [self._account(one, number) for number, one in enumerate(several, 1)]
+        writes = self._rate(table, "writes", where)
+        per_minute = table.get("writes_per_minute")
+        if per_minute is not None:
+            if not is_count(per_minute) or writes is not None:
+                self.mistakes.append(
+                    f"{where}writes_per_minute: {per_minute!r} is not a number of calls, at least "
+                    '1, or there is writes = "10/1m" too; leave it out for no limit'
+                )
+            else:
+                writes = Rate(per_minute, 60.0)
+        rest = Account(writes=writes, reads=self._rate(table, "reads", where))
+        return (*accounts, rest)
+
+    def _account(self, table: Mapping[str, object], number: int) -> Account:
+        where = f"[[throttle.account]] {number} "
+        self.check_names(table, ("match", "writes", "reads"), where)
+        match = table.get("match")
+        if not isinstance(match, str) or not match:
+            self.mistakes.append(f"{where}match: missing; give a project, or a glob of projects")
+        return Account(
+            match=str(match),
+            writes=self._rate(table, "writes", where),
+            reads=self._rate(table, "reads", where),
+        )
+
+    def _rate(self, table: Mapping[str, object], key: str, where: str) -> Rate | None:
+        value = table.get(key)
+        return None if value is None else self.attempt(_rate, value, where + key)
 
     def _overrides(self, tables: object) -> tuple[Override, ...]:
         if not isinstance(tables, list):

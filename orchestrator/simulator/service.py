@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from functools import partial
 
+from orchestrator.limits import Rate
 from orchestrator.model import ROLES, Call, Target
 from orchestrator.simulator import replies
 from orchestrator.simulator.cluster import (
@@ -50,8 +52,6 @@ LARGEST_PAGE = 1000
 
 ROLLING_NODES = 3
 """A rolling restart is refused on clusters with fewer nodes."""
-
-_MINUTE = 60.0
 
 
 class Reading(StrEnum):
@@ -107,14 +107,47 @@ class _RefusedError(Exception):
         self.reply = reply
 
 
+class _Quota:
+    """The calls of one sort that an account may make in any interval, and those it made."""
+
+    __slots__ = ("_made", "_rate")
+
+    def __init__(self, rate: Rate | None) -> None:
+        self._rate = rate
+        self._made: deque[float] = deque()
+
+    def is_used_up(self, now: float) -> bool:
+        """Count a call, unless there were as many as are allowed already."""
+        if self._rate is None:
+            return False
+        while self._made and self._made[0] <= now - self._rate.per:
+            self._made.popleft()
+        if len(self._made) >= self._rate.most:
+            return True
+        self._made.append(now)
+        return False
+
+    def words(self, usual: str) -> str:
+        """Return what a 429 says of the limit; `usual` where there is none."""
+        if self._rate is None:
+            return usual
+        unit, seconds = next(u for u in _UNITS if self._rate.per % u[1] == 0 or u[1] == 1.0)
+        return f"limit:{self._rate.most},time:{self._rate.per / seconds:g} {unit}"
+
+
+_UNITS = (("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
+
+
 class _Project:
-    """The clusters of one project, and how often its list was asked for."""
+    """The clusters of one project, how often its list was asked for, and what it may do."""
 
-    __slots__ = ("by_id", "reads")
+    __slots__ = ("by_id", "read_quota", "reads", "writes")
 
-    def __init__(self) -> None:
+    def __init__(self, writes: _Quota, reads: _Quota) -> None:
         self.by_id: dict[str, Cluster] = {}
         self.reads = 0
+        self.writes = writes
+        self.read_quota = reads
 
     def newest_first(self, now: float, datastore: str) -> list[str]:
         """Return the texts of all clusters that are there, the newest creation first."""
@@ -132,8 +165,9 @@ class Service:
     def __init__(self, targets: Sequence[Target], scenario: Scenario, seed: int = 0) -> None:
         self._seed = seed
         self._settings = scenario.base
-        self._writes_per_minute = scenario.writes_per_minute
-        self._writes: deque[float] = deque()
+        self._accounts = tuple(
+            (one.match, _Quota(one.writes), _Quota(one.reads)) for one in scenario.accounts
+        )
         self._projects: dict[str, _Project] = {}
         known: dict[tuple[int, ...], Behaviour] = {}
         for position, target in enumerate(targets):
@@ -142,17 +176,25 @@ class Service:
             if behaviour is None:
                 behaviour = known[matching] = scenario.behaviour(matching)
             cluster = Cluster(target, behaviour, seed, position)
-            project = self._projects.setdefault(target.project_id, _Project())
+            project = self._projects.get(target.project_id)
+            if project is None:
+                project = self._projects[target.project_id] = self._new_project(target.project_id)
             project.by_id.setdefault(target.cluster_id, cluster)
         self.clock_ahead = scenario.auth.clock_ahead
         """Seconds that the wall clock of gate and IAM is ahead of ours."""
         self.gate = Gate(scenario.auth)
         self.iam = Iam(scenario.auth, self.gate, _regions(targets), seed)
 
+    def _new_project(self, project_id: str) -> _Project:
+        for match, writes, reads in self._accounts:
+            if fnmatchcase(project_id, match):
+                return _Project(writes, reads)
+        return _Project(_Quota(None), _Quota(None))
+
     def receive(self, ask: Ask, now: float) -> Handling:
         """Take in a call, and draw its fault and its latencies; nothing is carried out yet."""
         if isinstance(ask.call, Reading):
-            return self._receive_read(ask)
+            return self._receive_read(ask, now)
         project = self._projects.get(ask.project_id)
         cluster = project.by_id.get(ask.cluster_id) if project else None
         settings = cluster.behaviour if cluster else self._settings
@@ -161,7 +203,7 @@ class Service:
             cluster.calls = number = cluster.calls + 1
         drawn = draw(self._seed, ask.project_id, ask.cluster_id, "call", number)
         fault = strike(settings.faults, number, drawn[0])
-        if self._is_over_the_rate(now):
+        if project is not None and project.writes.is_used_up(now):
             fault = Fault.THROTTLED
         return Handling(
             ask=ask,
@@ -199,17 +241,6 @@ class Service:
 
     # ---------------------------------------------------------------------------------- restarts
 
-    def _is_over_the_rate(self, now: float) -> bool:
-        """Count the call against the account's rolling minute, unless it is full already."""
-        if self._writes_per_minute is None:
-            return False
-        while self._writes and self._writes[0] <= now - _MINUTE:
-            self._writes.popleft()
-        if len(self._writes) >= self._writes_per_minute:
-            return True
-        self._writes.append(now)
-        return False
-
     def _begin(self, handling: Handling, call: Call, now: float) -> tuple[Begun, Reply]:
         cluster = handling.cluster
         if cluster is None or not cluster.exists(now):
@@ -227,11 +258,11 @@ class Service:
         settings = handling.cluster.behaviour if handling.cluster else self._settings
         request_id = handling.ask.request_id
         match handling.fault:
-            case Fault.THROTTLED if self._writes_per_minute is not None:
-                limit = f"limit:{self._writes_per_minute},time:1 minute"
-                return replies.throttled(request_id, limit, settings.retry_after)
             case Fault.THROTTLED:
-                return replies.throttled(request_id, settings.throttled_limit, settings.retry_after)
+                project = self._projects.get(handling.ask.project_id)
+                limit = settings.throttled_limit
+                limit = project.writes.words(limit) if project is not None else limit
+                return replies.throttled(request_id, limit, settings.retry_after)
             case Fault.BUSY:
                 return _busy(settings)
             case Fault.UNAUTHORIZED:
@@ -242,7 +273,7 @@ class Service:
 
     # ------------------------------------------------------------------------------------- reads
 
-    def _receive_read(self, ask: Ask) -> Handling:
+    def _receive_read(self, ask: Ask, now: float) -> Handling:
         project = self._projects.get(ask.project_id)
         cluster = project.by_id.get(ask.cluster_id) if project else None
         number = 1
@@ -253,6 +284,8 @@ class Service:
         settings = cluster.behaviour if cluster else self._settings
         drawn = draw(self._seed, ask.project_id, ask.cluster_id, ask.call, number)
         fault = strike(settings.read_faults, number, drawn[0])
+        if project is not None and project.read_quota.is_used_up(now):
+            fault = ReadFault.THROTTLED
         return Handling(
             ask=ask,
             wait_before_s=settings.read.at(drawn[1]),
@@ -266,9 +299,10 @@ class Service:
         request_id = handling.ask.request_id
         match handling.fault:
             case ReadFault.THROTTLED:
-                reply = replies.throttled(
-                    request_id, settings.throttled_limit, settings.retry_after
-                )
+                project = self._projects.get(handling.ask.project_id)
+                limit = settings.throttled_limit
+                limit = project.read_quota.words(limit) if project is not None else limit
+                reply = replies.throttled(request_id, limit, settings.retry_after)
             case ReadFault.ERROR:
                 reply = replies.page(500, "CloudMiddleWareTomcat")
             case ReadFault.RESET:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from itertools import islice
 
 from orchestrator.campaign import Campaign, Track
-from orchestrator.lanes import Door
+from orchestrator.lanes import Barrier, Door
 from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, Unavailable, scope_value
 from orchestrator.model import (
     Event,
@@ -37,6 +37,7 @@ from orchestrator.model import (
     TargetRelapsed,
     TargetResolved,
 )
+from orchestrator.pace import Pace
 from orchestrator.plan import CANARY, Plan, Policy
 
 Wall = Callable[[float], datetime]
@@ -431,6 +432,7 @@ class _Reasons:
         self._by_limit: dict[Limit, dict[Gate, int]] = {}
         self._looks: dict[str, int] = {}
         self._held: dict[Door, int] = {}
+        self._paced: dict[Pace, int] = {}
         self._rest = 0
         counted = 0
         for barrier, count in islice(campaign.lanes.waiting(), _LANES_LOOKED_AT):
@@ -440,16 +442,19 @@ class _Reasons:
 
     def words(self) -> list[str]:
         """Return the reasons, the one that holds most targets first."""
-        found = [*self._of_fleet(), *self._of_limits(), *self._of_doors()]
+        found = [*self._of_fleet(), *self._of_limits(), *self._of_paces(), *self._of_doors()]
         found.sort(key=lambda reason: -reason[0])
         return [f"{count} for {what}" for count, what in found]
 
-    def _count(self, barrier: Gate | Door | None, count: int) -> None:
-        if isinstance(barrier, Gate) and not barrier.has_room(self._now):
+    def _count(self, barrier: Barrier | None, count: int) -> None:
+        is_shut = barrier is not None and not barrier.has_room(self._now)
+        if isinstance(barrier, Gate) and is_shut:
             gates = self._by_limit.setdefault(barrier.limit, {})
             gates[barrier] = gates.get(barrier, 0) + count
-        elif self._fleet_gates or not isinstance(barrier, Door) or barrier.has_room(self._now):
+        elif self._fleet_gates or barrier is None or isinstance(barrier, Gate) or not is_shut:
             self._rest += count
+        elif isinstance(barrier, Pace):
+            self._paced[barrier] = self._paced.get(barrier, 0) + count
         elif barrier.shut_until > self._now:
             self._held[barrier] = self._held.get(barrier, 0) + count
         else:
@@ -476,13 +481,19 @@ class _Reasons:
             where = f"{which}{_value_words(first)}: {_next_words(first, self._now)}"
             yield sum(gates.values()), f"{limit_words(first.limit)} ({where})"
 
+    def _of_paces(self) -> Iterator[tuple[int, str]]:
+        for pace, count in self._paced.items():
+            again = f"next in {spell_until(pace.frees_at(self._now) - self._now)}"
+            apart = f", then one every {1 / pace.rate:.3g} s" if pace.is_slowed else ""
+            yield count, f"the service's limit on {shown(pace.name)} ({again}{apart})"
+
     def _of_doors(self) -> Iterator[tuple[int, str]]:
         if self._looks:
             yield sum(self._looks.values()), f"a look at {_projects(list(self._looks))}"
         if self._held:
             first = min(self._held, key=lambda door: door.shut_until)
             again = spell_until(first.shut_until - self._now)
-            why = f"next try in {again}: throttled or no connection"
+            why = f"next try in {again}: no connection"
             which = _projects([door.project_id for door in self._held])
             yield sum(self._held.values()), f"{which} ({why})"
 

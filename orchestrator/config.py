@@ -33,6 +33,21 @@ from orchestrator.errors import ConfigError
 from orchestrator.limits import FLEET, Concurrency, Rate, Unavailable
 from orchestrator.model import Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
+from orchestrator.regions import (
+    EVERYWHERE,
+    GLOBAL_IAM,
+    TEMPLATES,
+    Api,
+    Told,
+    is_known,
+    nearest_known,
+    plain,
+    told_by_file,
+    told_by_variables,
+    usual_address,
+)
+from orchestrator.regions import FILE_NAME as REGIONS_FILE
+from orchestrator.regions import FILE_VARIABLE as REGIONS_VARIABLE
 from orchestrator.span import format_span, parse_moment, parse_span
 
 APP = "orchestrator"
@@ -59,9 +74,7 @@ REST = "rest"
 """The wave that takes all targets that are left."""
 
 _HEADING = "the settings cannot be used; nothing was sent:"
-_ENDPOINT = "https://css.{region}.myhuaweicloud.com"
-_OLD_ENDPOINT = "https://es.{region}.myhuaweicloud.com"
-_OLD_REGIONS = frozenset({"cn-north-1", "cn-east-2"})
+_NO_ADDRESS = "the service's address is not known:"
 _REGION_FIELD = "{region}"
 _REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -81,6 +94,10 @@ _FALSE = frozenset({"false", "no", "off", "0"})
 
 
 def _nothing() -> MappingProxyType[str, Any]:
+    return MappingProxyType({})
+
+
+def _no_addresses() -> Mapping[tuple[Api, str], str]:
     return MappingProxyType({})
 
 
@@ -121,9 +138,12 @@ class CredentialSettings:
 class CloudSettings:
     """Where the service is, and how it is spoken to."""
 
-    endpoint: str = _ENDPOINT
-    """An address; `{region}` in it stands for the region of the target."""
-    iam_endpoint: str = "https://iam.{region}.myhuaweicloud.com"
+    endpoint: str = TEMPLATES[Api.CSS]
+    """An address for all regions; `{region}` in it stands for the region of the target. The default
+    leaves it to the addresses of single regions, given or built in."""
+    region_endpoint: tuple[str, ...] = ()
+    """Addresses of single regions: `cn-north-4=https://…`."""
+    iam_endpoint: str = TEMPLATES[Api.IAM]
     region: str | None = None
     """For targets and projects that name none."""
     request_timeout: float = 30.0
@@ -134,6 +154,12 @@ class CloudSettings:
     """Most connections open at once, over all projects."""
     projects: Mapping[str, ProjectSettings] = field(default_factory=_nothing)
     credentials: Mapping[str, CredentialSettings] = field(default_factory=_nothing)
+    addresses: Mapping[tuple[Api, str], str] = field(default_factory=_no_addresses)
+    """API and region → its address, from `region_endpoint` and from the vendor's variables and
+    file; they hold where the address for all regions is the default."""
+    mistakes: tuple[str, ...] = ()
+    """What is wrong with the vendor's variables and file: told to those who need an address, for
+    others may use them for other things."""
 
     def region_for(self, target: Target) -> str | None:
         """Return the region of `target`: its own, else its project's, else the one for all."""
@@ -145,23 +171,62 @@ class CloudSettings:
         Raises:
             ConfigError: the address needs a region and none is known, or it is none.
         """
-        known = self._region(project_id, region)
-        is_old = self.endpoint == _ENDPOINT and known in _OLD_REGIONS
-        template = _OLD_ENDPOINT if is_old else self.endpoint
-        return _filled(template, key="cloud.endpoint", project_id=project_id, region=known)
+        return self._address(Api.CSS, self.endpoint, project_id, region)
 
     def iam_endpoint_for(self, project_id: str, region: str | None) -> str:
         """Return the address that gives tokens for `project_id`.
 
         Raises:
-            ConfigError: as `endpoint_for`.
+            ConfigError: as `endpoint_for`; but without a region the default is the global one.
         """
+        return self._address(Api.IAM, self.iam_endpoint, project_id, region)
+
+    @property
+    def region_endpoints(self) -> tuple[str, ...]:
+        """Return the service's addresses in single regions, wherever they were given."""
+        return tuple(
+            f"{region}={address}"
+            for (api, region), address in self.addresses.items()
+            if api is Api.CSS
+        )
+
+    def doubt_about(self, project_id: str, region: str | None) -> str | None:
+        """Return what is doubtful about where calls for a project would go, if anything is."""
         known = self._region(project_id, region)
-        key = "cloud.iam_endpoint"
-        return _filled(self.iam_endpoint, key=key, project_id=project_id, region=known)
+        is_given = self.endpoint != TEMPLATES[Api.CSS] or self._told(Api.CSS, known)
+        if known is None or is_given or is_known(known):
+            return None
+        near = nearest_known(known)
+        return (
+            f"{known} is no region that is known here; its address is guessed to be "
+            f"{usual_address(Api.CSS, known)}. Check the name"
+            + (f" (the nearest known is {near})" if near else "")
+            + f", or say the address: --region-endpoint {known}=URL"
+        )
+
+    def _address(self, api: Api, endpoint: str, project_id: str, region: str | None) -> str:
+        known = self._region(project_id, region)
+        if endpoint == TEMPLATES[api]:
+            if self.mistakes:
+                raise ConfigError(_NO_ADDRESS, self.mistakes)
+            told = self._told(api, known)
+            if told is None and known is None and api is Api.IAM:
+                return GLOBAL_IAM
+            if told is None and known is not None and _REGION.fullmatch(known):
+                return usual_address(api, known)
+            endpoint = told or endpoint
+        return _filled(endpoint, key=f"cloud.{_KEY_OF[api]}", project_id=project_id, region=known)
+
+    def _told(self, api: Api, region: str | None) -> str | None:
+        """Return the address that was given for a region, or for all by the vendor's variable."""
+        of_all = self.addresses.get((api, EVERYWHERE))
+        return of_all or (self.addresses.get((api, plain(region))) if region else None)
 
     def _region(self, project_id: str, region: str | None) -> str | None:
         return region or self.projects.get(project_id, ProjectSettings()).region or self.region
+
+
+_KEY_OF = {Api.CSS: "endpoint", Api.IAM: "iam_endpoint"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +345,7 @@ def _filled(template: str, *, key: str, project_id: str, region: str | None) -> 
         what = f"project {project_id}: {region!r} is not a region; write it like cn-north-4"
     else:
         return template.replace(_REGION_FIELD, region)
-    raise ConfigError("the service's address is not known:", [what])
+    raise ConfigError(_NO_ADDRESS, [what])
 
 
 def _concurrencies_of(policy: Policy) -> tuple[Concurrency, ...]:
@@ -554,6 +619,28 @@ def _parse_endpoint(value: object, place: Place) -> str:
     return text.rstrip("/")
 
 
+def _parse_region_endpoints(value: object, place: Place) -> tuple[str, ...]:
+    """Take addresses of single regions: a table, or words like `cn-north-4=https://…`."""
+    if isinstance(value, Mapping):
+        pairs = [(str(region), address) for region, address in value.items()]
+    else:
+        texts = value if isinstance(value, list | tuple) else (value,)
+        words = [word for text in texts for word in re.split(r"[\s,]+", _parse_text(text, place))]
+        pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words if word]
+    given: dict[str, str] = {}
+    for region, address in pairs:
+        name = _parse_region(plain(region), place)
+        if not address:
+            raise ValueError(f"says no address for {name}; write it like {name}=https://…")
+        if name in given:
+            raise ValueError(f"names {name} more than once; say it once")
+        try:
+            given[name] = _parse_endpoint(address, place)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return tuple(f"{name}={address}" for name, address in given.items())
+
+
 def _split_address(text: str) -> SplitResult:
     wrong = "is not an address; write it like https://css.{region}.myhuaweicloud.com"
     try:
@@ -650,6 +737,9 @@ KEYS: Mapping[str, Key] = MappingProxyType({
     for key in (
         _key("cloud.endpoint", _parse_endpoint, "URL",
              "the service's address; {region} in it stands for the region of the target"),
+        _key("cloud.region_endpoint", _parse_region_endpoints, "REGION=URL",
+             "the service's address in one region, where no address for all is given",
+             is_many=True),
         _key("cloud.iam_endpoint", _parse_endpoint, "URL",
              "the address that gives tokens; may hold {region} too"),
         _key("cloud.region", _parse_region, "REGION",
@@ -779,8 +869,11 @@ def load_settings(
             mistakes.append(f"{one.place.source}: {error}")
     if mistakes:
         raise ConfigError(_HEADING, mistakes)
+    doubtful: list[str] = []
     cloud = CloudSettings(
         **_section(values, "cloud"),
+        addresses=MappingProxyType(_addresses(values, environ, here, doubtful)),
+        mistakes=tuple(doubtful),
         projects=MappingProxyType(projects),
         credentials=MappingProxyType({n: c for n, c in credentials.items() if c is not None}),
     )
@@ -944,6 +1037,58 @@ def _flat(read: _Read, mistakes: list[str]) -> Iterator[tuple[str, object]]:
             yield from ((f"{name}.{last}", inner) for last, inner in value.items())
         else:
             yield name, value
+
+
+# ------------------------------------------------------------------------- addresses of regions
+
+
+def _addresses(
+    values: Mapping[str, Any], environ: Mapping[str, str], cwd: Path, mistakes: list[str]
+) -> dict[tuple[Api, str], str]:
+    """Return the addresses of single regions; those that nobody would ask for are not looked at."""
+    found: dict[tuple[Api, str], str] = {}
+    needed = {
+        api for api in Api if values.get(f"cloud.{_KEY_OF[api]}", TEMPLATES[api]) == TEMPLATES[api]
+    }
+    told = [*_told_by_file(environ, cwd, mistakes), *told_by_variables(environ)] if needed else []
+    for one in told:
+        if one.api in needed:
+            place = Place(source=one.source, base=cwd)
+            try:
+                found[one.api, one.region] = str(_parse_endpoint(one.address, place))
+            except ValueError as error:
+                mistakes.append(f"{one.source}: {error}")
+    for word in values.get("cloud.region_endpoint", ()):
+        region, _, address = word.partition("=")
+        found[Api.CSS, region] = address
+    return found
+
+
+def _told_by_file(environ: Mapping[str, str], cwd: Path, mistakes: list[str]) -> Iterator[Told]:
+    """Yield what the vendor's file says; one that was named must be there."""
+    named, home = environ.get(REGIONS_VARIABLE, "").strip(), environ.get("HOME", "").strip()
+    if not named and not home:
+        return
+    path = cwd / named if named else cwd / home / REGIONS_FILE
+    where = f"{path} (named by {REGIONS_VARIABLE})" if named else str(path)
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        if named or not isinstance(error, FileNotFoundError | NotADirectoryError):
+            mistakes.append(f"{where}: cannot be read: {error.strerror}")
+        return
+    except ValueError:
+        mistakes.append(f"{where}: is not UTF-8; save it so")
+        return
+    import yaml  # noqa: PLC0415 - only who has such a file pays for it
+
+    try:
+        for one in told_by_file(yaml.safe_load(text)):
+            yield one._replace(source=f"{where}: {one.source}")
+    except yaml.YAMLError as error:
+        mistakes.append(f"{where}: is not YAML: {' '.join(str(error).split())}")
+    except ValueError as error:
+        mistakes.append(f"{where}: {error}")
 
 
 # ----------------------------------------------------------------------- projects and credentials

@@ -39,6 +39,12 @@ def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
     )
 
 
+def doubts_about(targets: Iterable[Target], settings: Settings) -> Sequence[str]:
+    """Return what is doubtful about the places that calls for these targets go to, each once."""
+    said = (settings.cloud.doubt_about(*place) for place in _places(targets))
+    return list(dict.fromkeys(doubt for doubt in said if doubt is not None))
+
+
 def window_at(settings: WindowSettings, now: float) -> Window:
     """Return the window that the settings mean for a run that is planned at `now`.
 
@@ -86,6 +92,7 @@ def _check_endpoints(targets: Sequence[Target], settings: Settings) -> None:
         except ConfigError as error:
             mistakes.extend(error.mistakes)
     if mistakes:
+        mistakes = list(dict.fromkeys(mistakes))
         raise ConfigError("planning the run: some projects have no endpoint", mistakes)
 
 

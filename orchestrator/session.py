@@ -483,6 +483,7 @@ def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object
     kept: dict[str, object] = {
         "options": {
             "cloud.endpoint": cloud.endpoint,
+            "cloud.region_endpoint": list(cloud.region_endpoints),
             "cloud.iam_endpoint": cloud.iam_endpoint,
             "cloud.region": cloud.region,
             "cloud.request_timeout": format_span(cloud.request_timeout),

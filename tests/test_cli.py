@@ -19,6 +19,7 @@ from orchestrator.errors import ExitCode
 from orchestrator.fleet import Format, write_fleet
 from orchestrator.simulator import invent_targets
 from tests.schema import report_schema
+from tests.stories.processes import tree
 
 ROOT = Path(__file__).parent.parent
 SCENARIO = '[restart]\nduration = "300ms"\nbusy_after = "20ms"\n'
@@ -42,6 +43,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_CONFIG_HOME": str(home / "xdg"),
+        **tree(),
         **more,
     }
 

@@ -27,6 +27,7 @@ from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
+from orchestrator.regions import Api
 
 CONFIG = Path(__file__).parent.parent / "config"
 EXAMPLE = CONFIG / "orchestrator.example.toml"
@@ -34,6 +35,10 @@ SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
 
 SAMPLES: Mapping[str, tuple[str, object]] = {
     "cloud.endpoint": ("https://css.example.org/", "https://css.example.org"),
+    "cloud.region_endpoint": (
+        "EU_DE=https://a.example/ cn-north-4=http://[::1]:8080",
+        ("eu-de=https://a.example", "cn-north-4=http://[::1]:8080"),
+    ),
     "cloud.iam_endpoint": ("https://iam.example.org:8443", "https://iam.example.org:8443"),
     "cloud.region": ("eu-west-101", "eu-west-101"),
     "cloud.request_timeout": ("100ms", 0.1),
@@ -700,13 +705,161 @@ def test_endpoint_of_a_project() -> None:
     cloud = CloudSettings(region="cn-north-4", projects=PROJECTS)
     own = CloudSettings(endpoint="https://css.{region}.example.org", region="cn-north-1")
 
-    assert cloud.endpoint_for("p", None) == "https://css.eu-west-101.myhuaweicloud.com"
+    assert cloud.endpoint_for("p", None) == "https://css.eu-west-101.myhuaweicloud.eu"
     assert cloud.endpoint_for("q", None) == "https://css.cn-north-4.myhuaweicloud.com"
     assert cloud.endpoint_for("p", "cn-north-1") == "https://es.cn-north-1.myhuaweicloud.com"
     assert cloud.endpoint_for("p", "cn-east-2") == "https://es.cn-east-2.myhuaweicloud.com"
-    assert cloud.iam_endpoint_for("p", None) == "https://iam.eu-west-101.myhuaweicloud.com"
+    assert cloud.iam_endpoint_for("p", None) == "https://iam.eu-west-101.myhuaweicloud.eu"
     assert cloud.iam_endpoint_for("p", "cn-east-2") == "https://iam.cn-east-2.myhuaweicloud.com"
     assert own.endpoint_for("p", None) == "https://css.cn-north-1.example.org"
+
+
+@pytest.mark.parametrize(
+    ("region", "css", "iam"),
+    [
+        ("cn-north-4", "css.cn-north-4.myhuaweicloud.com", "iam.cn-north-4.myhuaweicloud.com"),
+        ("cn-north-1", "es.cn-north-1.myhuaweicloud.com", "iam.cn-north-1.myhuaweicloud.com"),
+        ("af-north-1", "css.af-north-1.myhuaweicloud.com", "iam.myhuaweicloud.com"),
+        ("eu-west-101", "css.eu-west-101.myhuaweicloud.eu", "iam.eu-west-101.myhuaweicloud.eu"),
+        ("eu-de", "css.eu-de.otc.t-systems.com", "iam.eu-de.otc.t-systems.com"),
+        ("eu-nl", "css.eu-nl.otc.t-systems.com", "iam.eu-nl.otc.t-systems.com"),
+        ("xx-new-1", "css.xx-new-1.myhuaweicloud.com", "iam.myhuaweicloud.com"),
+    ],
+)
+def test_addresses_that_are_built_in(region: str, css: str, iam: str) -> None:
+    """Each region has its address, also in other clouds; IAM is global where it has none there."""
+    assert CloudSettings().endpoint_for("p", region) == f"https://{css}"
+    assert CloudSettings().iam_endpoint_for("p", region) == f"https://{iam}"
+
+
+def test_iam_without_a_region() -> None:
+    """IAM can be asked without knowing a region, if its address was left to us."""
+    assert CloudSettings().iam_endpoint_for("p", None) == "https://iam.myhuaweicloud.com"
+    with pytest.raises(ConfigError, match="needs a region"):
+        CloudSettings(iam_endpoint="https://{region}.example.org").iam_endpoint_for("p", None)
+
+
+REGIONS_FILE = """
+css:
+  - id: cn-north-4
+    endpoint: https://file.example.org
+  - id: cn-south-1
+    endpoints: [css.south.example.org, https://second.example.org]
+  - id: eu-de
+    endpoint: "https://css.{region}.example.org"
+IAM:
+  - {id: cn-north-4, endpoint: https://iam.file.example.org}
+ecs:
+  - {id: cn-north-4, endpoint: nonsense}
+"""
+
+
+def test_addresses_from_the_vendors_words(desk: Desk, tmp_path: Path) -> None:
+    """The vendor's variables win over its file, the first of several is taken, ours win over both.
+
+    Only an address that was set for all regions wins over them.
+    """
+    (tmp_path / ".huaweicloud").mkdir()
+    (tmp_path / ".huaweicloud" / "regions.yaml").write_text(REGIONS_FILE)
+    environ = {
+        "HOME": str(tmp_path),
+        "HUAWEICLOUD_SDK_REGION_CSS_CN_NORTH_4": " http://127.0.0.1:1 , https://b.example.org",
+        "HUAWEICLOUD_SDK_REGION_CSS_EU_WEST_101": "",
+        "HUAWEICLOUD_SDK_REGION_IAM_CN_NORTH_9": "iam.nine.example.org",
+        "HUAWEICLOUD_SDK_REGION_ECS_CN_NORTH_4": "ftp://x",
+    }
+    cloud = desk.load(environ=environ).cloud
+    assert cloud.endpoint_for("p", "cn-north-4") == "http://127.0.0.1:1"
+    assert cloud.endpoint_for("p", "cn-south-1") == "https://css.south.example.org"
+    assert cloud.endpoint_for("p", "eu-de") == "https://css.eu-de.example.org"
+    assert cloud.endpoint_for("p", "eu-west-101") == "https://css.eu-west-101.myhuaweicloud.eu"
+    assert cloud.iam_endpoint_for("p", "cn-north-4") == "https://iam.file.example.org"
+    assert cloud.iam_endpoint_for("p", "cn-north-9") == "https://iam.nine.example.org"
+    assert "cn-north-4=http://127.0.0.1:1" in cloud.region_endpoints
+
+    own = {"cloud.region_endpoint": ("cn-north-4=https://own.example.org",)}
+    cloud = desk.load(environ=environ, options=own).cloud
+    assert cloud.endpoint_for("p", "cn-north-4") == "https://own.example.org"
+    again = desk.load(options={"cloud.region_endpoint": cloud.region_endpoints}).cloud
+    assert again.region_endpoints == cloud.region_endpoints
+
+    cloud = desk.load(environ=environ, options={"cloud.endpoint": "http://localhost:5"}).cloud
+    assert cloud.endpoint_for("p", "cn-north-4") == "http://localhost:5"
+    environ["HUAWEICLOUD_SDK_IAM_ENDPOINT"] = "https://iam.one.example.org"
+    cloud = desk.load(environ=environ).cloud
+    assert cloud.iam_endpoint_for("p", "cn-north-4") == "https://iam.one.example.org"
+    assert cloud.iam_endpoint_for("p", None) == "https://iam.one.example.org"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        ("css: [", "is not YAML"),
+        (b"\xff", "is not UTF-8"),
+        ("- css", "holds no services"),
+        ("css: {}", "css: holds no list"),
+        ("css: [{endpoint: x}]", "css, entry 1: has no id"),
+        ("css: [{id: a, endpoints: ['', 7]}]", "css, entry 1: has no endpoint"),
+        ("css: [{id: a, endpoint: 'http://evil.example'}]", "css, entry 1: must begin with https"),
+    ],
+)
+def test_bad_files_of_regions(
+    desk: Desk, tmp_path: Path, content: str | bytes | None, words: str
+) -> None:
+    """A file of regions that cannot be used stops those who need an address, and nobody else."""
+    file = tmp_path / "regions.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    environ = {"HUAWEICLOUD_SDK_REGIONS_FILE": str(file)}
+    cloud = desk.load(environ=environ).cloud
+    with pytest.raises(ConfigError) as caught:
+        cloud.endpoint_for("p", "cn-north-4")
+    assert words in str(caught.value)
+    assert str(file) in str(caught.value)
+    cloud = desk.load(environ=environ, options={"cloud.endpoint": "https://css.example.org"}).cloud
+    assert cloud.endpoint_for("p", "cn-north-4") == "https://css.example.org"
+
+
+def test_no_file_of_regions(desk: Desk, tmp_path: Path) -> None:
+    """A home without the vendor's file, or with an empty one, changes nothing."""
+    environ = {"HOME": str(tmp_path)}
+    assert desk.load(environ=environ).cloud.addresses == {}
+    (tmp_path / ".huaweicloud").mkdir()
+    (tmp_path / ".huaweicloud" / "regions.yaml").write_text("# nothing\n")
+    assert desk.load(environ=environ).cloud == CloudSettings()
+
+
+def test_regions_nobody_knows() -> None:
+    """A guessed address is doubted, with the nearest region known; a given one never is."""
+    cloud = CloudSettings(region="cn-nroth-4")
+    doubt = cloud.doubt_about("p", None)
+    assert doubt is not None
+    for words in ("cn-nroth-4", "https://css.cn-nroth-4.myhuaweicloud.com", "cn-north-4)", "=URL"):
+        assert words in doubt
+    assert "nearest" not in str(cloud.doubt_about("p", "zz"))
+    assert cloud.doubt_about("p", "cn-north-9") is None
+    assert CloudSettings().doubt_about("p", None) is None
+    assert CloudSettings(endpoint="https://css.example.org").doubt_about("p", "zz") is None
+    given = CloudSettings(addresses={(Api.CSS, "zz"): "https://css.example.org"})
+    assert given.doubt_about("p", "ZZ") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("cn-north-4", "says no address for cn-north-4"),
+        ("=https://a.example", "must not be empty"),
+        ("a.b=https://a.example", "is not a region"),
+        ("a=https://a.example,A=https://b.example", "names a more than once"),
+        ("a=http://a.example", "a: must begin with https"),
+        (7, "must be text in quotes"),
+    ],
+)
+def test_bad_addresses_of_regions(desk: Desk, given: object, words: str) -> None:
+    """An address of one region has a region and is one."""
+    (mistake,) = desk.mistakes(options={"cloud.region_endpoint": (given,)})
+    assert words in mistake
 
 
 def test_a_fixed_endpoint_needs_no_region() -> None:

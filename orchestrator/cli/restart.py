@@ -20,7 +20,7 @@ from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished
 from orchestrator.journal import RunState, RunSummary
 from orchestrator.plan import Plan, Window
-from orchestrator.preflight import prepare
+from orchestrator.preflight import doubts_about, prepare
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
@@ -90,6 +90,9 @@ def restart(
     )
     plan = prepare(read, settings)
     _describe(plan, read)
+    if not given["simulate"]:
+        for doubt in doubts_about(plan.targets, settings):
+            click.echo(f"warning: {doubt}", err=True)
     if given["dry_run"]:
         _print_plan(plan, given["output"])
         return ExitCode.OK

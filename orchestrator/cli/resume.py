@@ -25,6 +25,7 @@ SETTINGS = (
     "window.cutoff",
     "window.deadline",
     "cloud.endpoint",
+    "cloud.region_endpoint",
     "cloud.region",
     "cloud.request_timeout",
     "cloud.ca_file",

@@ -26,7 +26,14 @@ def environment(folder: Path) -> dict[str, str]:
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
         "XDG_CONFIG_HOME": str(folder / "xdg"),
+        **tree(),
     }
+
+
+def tree() -> dict[str, str]:
+    """Return what makes a process run the code that is tested, where that is not installed."""
+    path = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": path} if path else {}
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -157,7 +157,7 @@ def test_a_dry_run_sends_nothing(home: Path) -> None:
         (["--yes", "--max-concurrency", "0"], "--max-concurrency"),
         (["--yes", "--trace", "x"], "give --simulate too"),
         (["--yes", "--endpoint", "http://css.example.com"], "--endpoint"),
-        (["--yes", "--deadline", "04:00+08:00"], "deadline"),
+        (["--yes", "--deadline", "04:00"], "--deadline"),
         (["--yes", "--no-such-option"], "--no-such-option"),
     ],
 )

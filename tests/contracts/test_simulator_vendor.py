@@ -46,6 +46,9 @@ SCENARIO = """
 duration = "10s"
 busy_after = "0s"
 rolling_node = "10s"
+[[cluster]]
+match = "small"
+restart = {end = "failed", answer = "string"}
 [auth]
 mode = "signature"
 [[auth.key]]
@@ -186,6 +189,22 @@ def test_its_client_sees_a_rolling_restart_node_by_node(tmp_path: Path) -> None:
             assert len(set(seen)) == 6
             guest.now = 61.0
             assert await guest.busy("masters") == ("200", [], [])
+
+    run(story)
+
+
+def test_its_client_understands_a_failure(tmp_path: Path) -> None:
+    """A restart that fails shows its reason where the vendor's models look for it."""
+
+    async def story() -> None:
+        async with visit(tmp_path, KEY) as guest:
+            answer = await guest.call("restart", cluster_id="small")
+            assert isinstance(json.loads(answer["raw"])["jobId"], str)
+            guest.now = 11.0
+            body = (await guest.call("detail", cluster_id="small"))["body"]
+            assert body["status"] == "303"
+            assert body["failed_reason"]["error_code"] == "CSS.6002"
+            assert sorted(node["status"] for node in body["instances"]) == ["200", "303"]
 
     run(story)
 

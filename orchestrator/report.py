@@ -20,7 +20,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +52,7 @@ from orchestrator.model import (
     TargetRelapsed,
     TargetResolved,
     Verdict,
+    WindowChanged,
 )
 from orchestrator.plan import Plan, changed_policy
 
@@ -268,6 +269,8 @@ class ReportFold:
                 self._policy = changed_policy(self._policy, event)
                 self._period += 1
                 self._note_rates()
+            case WindowChanged():
+                self._policy = changed_policy(self._policy, event)
             case RunStopping():
                 self._stopping = self._stopping or event
             case RunAborted():
@@ -539,6 +542,8 @@ def plan_member(plan: Plan) -> dict[str, object]:
             "rate": [str(limit) for limit in policy.limits if isinstance(limit, Rate)],
             "max_failures": policy.max_failures.of(len(plan.targets)),
         },
+        "max_unavailable": [str(limit) for limit in policy.max_unavailable],
+        "window": {name: _moment(at) for name, at in asdict(policy.window).items()},
     }
 
 

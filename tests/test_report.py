@@ -293,6 +293,8 @@ def test_whole_report_of_a_run_that_went_well() -> None:
                 "rate": ["20/600s", "az=5/90.5s"],
                 "max_failures": 1,
             },
+            "max_unavailable": [],
+            "window": {"not_before": None, "cutoff": None, "deadline": None},
         },
         "counts": {
             "targets": 1,

@@ -19,6 +19,7 @@ from orchestrator.errors import ExitCode, UsageError
 from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished
 from orchestrator.journal import RunState, RunSummary
+from orchestrator.limits import FLEET, Unavailable
 from orchestrator.plan import Plan, Window
 from orchestrator.preflight import doubts_about, prepare
 from orchestrator.report import plan_member
@@ -173,12 +174,21 @@ def _describe(plan: Plan, read: Fleet) -> None:
         )
     )
     lines.append("  limits    " + ", ".join(str(limit) for limit in policy.limits))
+    if policy.max_unavailable:
+        at_most = ", ".join(_unavailable_words(limit, total) for limit in policy.max_unavailable)
+        lines.append(f"  down      at most {at_most}; who is down already counts")
+    lines.extend(f"  gate      {command}" for command in policy.gates)
     if policy.window != Window():
         lines.append(f"  window    {policy.window}")
     allowed = policy.max_failures.of(total)
     said = f"{policy.max_failures} of {total} → {allowed}"
     lines.append(f"  failures  {said if policy.max_failures.is_percent else allowed} allowed")
     click.echo("\n".join(lines), err=True)
+
+
+def _unavailable_words(limit: Unavailable, total: int) -> str:
+    is_of_fleet = limit.is_percent and limit.scope == FLEET
+    return f"{limit} of {total} → {limit.of(total)}" if is_of_fleet else str(limit)
 
 
 def _count(number: int, noun: str) -> str:

@@ -534,9 +534,11 @@ def _narrow_gates(campaign: Campaign) -> Iterable[Gate]:
 def _gate_words(gate: Gate, campaign: Campaign, now: float) -> str:
     taken = gate.taken(now)
     words = f"{limit_words(gate.limit)}: {taken} of {gate.most} used"
-    if gate.most < gate.limit.most:
+    if gate.most < gate.limit.most and not isinstance(gate.limit, Unavailable):
         words += f" (not {gate.limit.most}, after failures)"
-    others = taken - len(campaign.tracks)
+    if gate.down:
+        words += f", {gate.down} down or unseen without us"
+    others = taken - gate.down - len(campaign.tracks)
     if isinstance(gate.limit, Concurrency) and others > 0:
         words += f", {others} by other runs or unknown outcomes"
     return words if gate.has_room(now) else f"{words}, {_next_words(gate, now)}"
@@ -557,6 +559,8 @@ def _next_words(gate: Gate, now: float) -> str:
     frees_at = gate.frees_at(now)
     if frees_at < math.inf:
         return f"next in {spell_until(frees_at - now)}"
+    if gate.down:
+        return "next when one ends or recovers"
     return "next when one ends" if isinstance(gate.limit, Concurrency) else "next after an answer"
 
 

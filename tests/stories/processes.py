@@ -23,6 +23,7 @@ def environment(folder: Path) -> dict[str, str]:
     """Return an environment with nothing of this machine's user in it."""
     return {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the tree under test, where it is named
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
         "XDG_CONFIG_HOME": str(folder / "xdg"),

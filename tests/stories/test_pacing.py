@@ -36,6 +36,7 @@ def test_a_run_keeps_its_window_over_http(tmp_path: Path) -> None:
         for target in report["targets"]
         if target["granted_at"]
     ]
+    assert report["plan"]["window"]["deadline"] > report["plan"]["window"]["not_before"]
     assert 2 <= len(starts) < 20
     assert min(starts) >= began + 1
     assert max(starts) < began + 5
@@ -79,3 +80,4 @@ def test_what_is_down_already_leaves_less_room(tmp_path: Path) -> None:
     assert skipped == 2
     assert result.stop_reason is None
     assert report["observed"]["max_in_progress"] <= 2
+    assert report["plan"]["max_unavailable"] == ["10%"]

@@ -12,12 +12,12 @@ import email.utils
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from orchestrator.css.codes import ErrorClass, Meaning, canonical, meaning_of
-from orchestrator.css.usual import UsualCluster, usual_job_id, usual_page
+from orchestrator.css.usual import UsualCluster, usual_job_ids, usual_page
 from orchestrator.errors import CloudError, GoneError
 from orchestrator.model import Answer, ClusterState, ErrorInfo, Throttle, Verdict
 
@@ -101,11 +101,11 @@ def read_answer(
     `now_wall` is the wall clock, against which a `Retry-After` date is read if the answer itself
     has no `Date`.
     """
-    job_id = usual_job_id(body) if status == _OK else None
-    if job_id is not None:
-        # One job id and nothing else: what ten thousand answers of a good night look like.
+    usual = usual_job_ids(body) if status == _OK else None
+    if usual is not None:
+        # A job id and nothing else: what ten thousand answers of a good night look like.
         complaint, meaning, document = _NO_COMPLAINT, None, None
-        job_ids = tuple(filter(None, (job_id.strip(),)))
+        job_ids = _distinct(usual)
     else:
         document = _parse(body)
         complaint = _complaint_in(document)
@@ -160,15 +160,20 @@ def _meaning(
 def _job_ids_in(document: object) -> tuple[str, ...]:
     if not isinstance(document, dict):
         return ()
-    found: dict[str, None] = {}
+    found: list[str] = []
     for key in _JOB_IDS:
         if key in document:
             value = document[key]
-            for item in value if isinstance(value, list) else (value,):
-                if isinstance(item, str | int) and not isinstance(item, bool):
-                    found[str(item).strip()] = None
-    found.pop("", None)
-    return tuple(found)
+            found += (
+                str(item)
+                for item in (value if isinstance(value, list) else (value,))
+                if isinstance(item, str | int) and not isinstance(item, bool)
+            )
+    return _distinct(found)
+
+
+def _distinct(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, ids))))
 
 
 # ---------------------------------------------------------------------------------------- looks

@@ -172,7 +172,7 @@ class CssClient:
         reply = await self._exchange.call(
             "POST", url, headers, endpoint=endpoint, body=body, most=SMALL_BODY
         )
-        return reply._replace(body=_without(reply.body, signed))
+        return _blotted(reply, signed)
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
         """Return the answer of a call that was not made, for want of an address or a credential."""
@@ -358,7 +358,7 @@ class CssClient:
             raise CloudError(f"{doing}: {exc}; look again later", error_class=name) from exc
         if reply.status == _OK:
             return reply
-        return reply._replace(body=_without(reply.body, signed))
+        return _blotted(reply, signed)
 
     def _endpoint(self, project_id: str, region: str | None) -> Endpoint:
         """Return where calls for a project go.
@@ -383,13 +383,14 @@ def _body_of(target: Target) -> bytes:
     return json.dumps(wanted).encode()
 
 
-def _without(body: bytes, signed: Mapping[str, str]) -> bytes:
-    """Return `body` without what a credential put into the call's headers."""
+def _blotted(reply: Reply, signed: Mapping[str, str]) -> Reply:
+    """Return the answer without what a credential put into the call's headers."""
+    body = reply.body
     for name, value in signed.items():
         secret = value.encode()
         if len(secret) >= _LEAST_SECRET and secret in body and name.lower() not in _PUBLIC_HEADERS:
             body = body.replace(secret, b"***")
-    return body
+    return reply if body is reply.body else reply._replace(body=body)
 
 
 def _listing(project_id: str) -> str:

@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from ssl import SSLContext, create_default_context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -56,7 +56,8 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self, *, most: int, patience: float, ca_file: Path | None) -> None:
         self._patience = patience
-        self._used: WeakSet[asyncio.BaseProtocol] = WeakSet()
+        self._polls: WeakKeyDictionary[asyncio.BaseProtocol, select.poll] = WeakKeyDictionary()
+        """What asks each connection that was used before whether there is something to read."""
         super().__init__(
             limit=most,
             ssl=True if ca_file is None else _trusting(ca_file),
@@ -87,11 +88,11 @@ class Connections(aiohttp.TCPConnector):
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:  # pragma: no cover - closed as it was handed over
             return True
-        if protocol not in self._used:
-            self._used.add(protocol)
+        poll = self._polls.get(protocol)
+        if poll is None:
+            poll = self._polls[protocol] = select.poll()
+            poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
             return False
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:

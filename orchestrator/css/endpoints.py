@@ -11,6 +11,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import unquote
 
@@ -43,7 +44,7 @@ class Endpoint:
         query: str = "",
     ) -> URL:
         """Return an address just as it is sent; a signature covers these very characters."""
-        path = f"{self.path}/{version}/{_as_segment(project_id)}/clusters"
+        path = _clusters_path(self.path, version, project_id)
         if cluster_id is not None:
             path = f"{path}/{_as_segment(cluster_id)}"
         if verb is not None:
@@ -51,6 +52,11 @@ class Endpoint:
         if query:
             return URL(f"{self.base.origin()}{path}?{query}", encoded=True)
         return self.base.with_path(path, encoded=True)
+
+
+@lru_cache(maxsize=1024)
+def _clusters_path(base: str, version: str, project_id: str) -> str:
+    return f"{base}/{version}/{_as_segment(project_id)}/clusters"
 
 
 def _as_segment(text: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -62,6 +62,12 @@ class BrokenCallError(Exception):
         self.status = status
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request with the headers that it is given, and no others but those HTTP needs."""
+
+    DEFAULT_HEADERS: Mapping[str, str] = MappingProxyType({})  # type: ignore[assignment]
+
+
 class Exchange:
     """The connections to the service, for as long as the context lasts.
 
@@ -97,7 +103,7 @@ class Exchange:
             # Endpoints know their proxies: aiohttp would look them up for each call, in a thread,
             # and would add what ~/.netrc says to the headers.
             trust_env=False,
-            skip_auto_headers=("Accept", "Accept-Encoding"),
+            request_class=_Request,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
         )

@@ -50,7 +50,7 @@ class UsualPage(msgspec.Struct, gc=False):
 
 
 class _Accepted(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    job_id: _Text = msgspec.field(name="jobId")
+    job_id: list[str] | str = msgspec.field(name="jobId")
 
 
 # What msgspec finds wrong with a body, text that is not UTF-8, and nesting that nobody can follow.
@@ -68,9 +68,10 @@ def usual_page(body: bytes) -> UsualPage | None:
         return None
 
 
-def usual_job_id(body: bytes) -> str | None:
-    """Return the job id of a restart that was taken, if that and nothing else is in the answer."""
+def usual_job_ids(body: bytes) -> list[str] | None:
+    """Return the job ids of a restart that was taken, if these and nothing else are the answer."""
     try:
-        return _accepted.decode(body).job_id
+        job_id = _accepted.decode(body).job_id
     except _UNUSUAL:
         return None
+    return [job_id] if isinstance(job_id, str) else job_id

@@ -28,9 +28,12 @@ REFRESH_EVERY = 30.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+_BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def uptime() -> float:
     """Return the seconds since boot, time asleep included where the kernel counts it."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

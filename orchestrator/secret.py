@@ -33,10 +33,14 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(self._bytes(), other._bytes())
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
+
+    def _bytes(self) -> bytes:
+        # What came over a wire may be no text.
+        return self._value.encode(errors="surrogatepass")
 
     def __copy__(self) -> Self:
         return self

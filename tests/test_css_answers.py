@@ -699,6 +699,7 @@ def test_secrets_are_values() -> None:
     assert Secret("a") != "a"
     assert len({Secret("a"), Secret("a")}) == 1
     assert not Secret("")
+    assert Secret("\udcff") != Secret("a")
 
 
 @pytest.mark.parametrize("token", ["", "a\nb", "a\r\nX-Evil: 1", "té"])

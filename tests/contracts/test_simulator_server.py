@@ -350,6 +350,20 @@ def test_a_guarded_service_lets_signatures_pass() -> None:
     run(story)
 
 
+def test_a_guarded_service_needs_no_record() -> None:
+    """Nobody has to listen: refusals and tokens are the same without a trace."""
+
+    async def story() -> None:
+        service = Service(invent_targets(1), parse_scenario(GUARDED))
+        async with serve(service) as server, aiohttp.ClientSession() as http:
+            async with http.get(f"{server.url}/v1.0/p/clusters") as answer:
+                assert answer.status == 401
+            async with http.put(f"{server.url}/meta-data/latest/api/token") as answer:
+                assert answer.status == 400
+
+    run(story)
+
+
 def test_whatever_we_can_address_we_can_sign() -> None:
     """An id of any characters is signed just as it is sent: nothing on the way spells it anew."""
 

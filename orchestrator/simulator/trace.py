@@ -51,7 +51,8 @@ class Record:
     at: float
     what: What
     call: str
-    project_id: str
+    project_id: str = ""
+    """Empty for a call for credentials, which is about none."""
     cluster_id: str = ""
     region: str | None = None
     request_id: str | None = None

@@ -425,6 +425,7 @@ def test_iam_and_the_service_share_an_endpoint() -> None:
                 (What.ANSWERED, "metadata_token", None),
             ]
             assert all(token not in record.line() for record in guest.trace)
+            assert [Record.parse(record.line()) for record in guest.trace] == guest.trace
 
     run(story)
 

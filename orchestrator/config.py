@@ -107,7 +107,8 @@ class ProjectSettings:
 
     region: str | None = None
     credentials: str | None = None
-    """The name of its `[credentials.NAME]`; None leaves it to the usual search."""
+    """The name of its `[credentials.NAME]`; None leaves it to `[credentials.default]`, if there is
+    one, or else to the usual search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +133,10 @@ class CredentialSettings:
     domain_file: Path | None = None
     project_env: str | None = None
     project_file: Path | None = None
+    user_id_env: str | None = None
+    user_id_file: Path | None = None
+    passcode_env: str | None = None
+    passcode_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,8 @@ class CloudSettings:
     region_endpoint: tuple[str, ...] = ()
     """Addresses of single regions: `cn-north-4=https://…`."""
     iam_endpoint: str = TEMPLATES[Api.IAM]
+    metadata_endpoint: str = "http://169.254.169.254"
+    """Where a machine of the cloud learns the key of its agency; the address is its own."""
     region: str | None = None
     """For targets and projects that name none."""
     request_timeout: float = 30.0
@@ -641,6 +648,18 @@ def _parse_region_endpoints(value: object, place: Place) -> tuple[str, ...]:
     return tuple(f"{name}={address}" for name, address in given.items())
 
 
+def _parse_metadata_endpoint(value: object, place: Place) -> str:
+    """Take the address of a metadata service: keys come from there in the clear."""
+    text = _parse_text(value, place).rstrip("/")
+    parts = _split_address(text)
+    host = parts.hostname or ""
+    if not _PRINTABLE.fullmatch(text) or "@" in parts.netloc or parts.path or "?" in text:
+        raise ValueError("must be http:// and an address, without a user, a path or a query")
+    if not (_is_loopback(host) or _is_link_local(host)):
+        raise ValueError("must be an address that no other machine has, like 169.254.169.254")
+    return text
+
+
 def _split_address(text: str) -> SplitResult:
     wrong = "is not an address; write it like https://css.{region}.myhuaweicloud.com"
     try:
@@ -663,6 +682,13 @@ def _is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_link_local
     except ValueError:
         return False
 
@@ -742,6 +768,8 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              is_many=True),
         _key("cloud.iam_endpoint", _parse_endpoint, "URL",
              "the address that gives tokens; may hold {region} too"),
+        _key("cloud.metadata_endpoint", _parse_metadata_endpoint, "URL",
+             "the address where a machine of the cloud learns the key of its agency"),
         _key("cloud.region", _parse_region, "REGION",
              "the region of targets and projects that name none"),
         _key("cloud.request_timeout", _parse_span, "SPAN",
@@ -1096,7 +1124,7 @@ def _told_by_file(environ: Mapping[str, str], cwd: Path, mistakes: list[str]) ->
 _TAKES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "aksk": (("access_key", "secret_key"), ("security_token", "project")),
     "token": (("token",), ("project",)),
-    "password": (("user", "password", "domain"), ("project",)),
+    "password": (("user", "password", "domain"), ("project", "user_id", "passcode")),
     "ecs": ((), ("project",)),
 }
 """Type of credential → the parts that it must have, and those that it may have."""
@@ -1167,6 +1195,8 @@ def _wrong_parts(kind: str, given: set[str]) -> Iterator[str]:
         ways = {f"{part}_env", f"{part}_file"} & given
         if part in needed and not ways and part not in given:
             yield f"type {kind} needs {part}; name it with {part}_env or {part}_file"
+        if part == "passcode" and ways and not {"user_id_env", "user_id_file"} & given:
+            yield "a passcode belongs to a user_id; name that with user_id_env or user_id_file"
         if len(ways) > 1:
             yield f"has both {part}_env and {part}_file; keep one"
         if ways and part not in needed + welcome:

@@ -1,7 +1,16 @@
-"""A text that stays in memory, whoever prints what it is part of."""
+"""A text that stays in memory, whoever prints what it is part of.
+
+Secrets do not get into texts by way of us. Others may put them there: a service that repeats what
+it was sent, a library that quotes what it could not read. `blot` takes them out of what is about to
+be written, and is the last line of defence, never the first.
+"""
 
 import hmac
 from typing import NoReturn, Self
+from weakref import WeakValueDictionary
+
+LEAST_BLOTTED = 6
+"""Characters of the shortest secret that is blotted out: shorter ones stand in many a word."""
 
 _HIDDEN = "***"
 
@@ -9,10 +18,11 @@ _HIDDEN = "***"
 class Secret:
     """A text that is never shown: not by repr, str, format or a log, and it cannot be pickled."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        _living[id(self)] = self
 
     def reveal(self) -> str:
         """Return the value, for the one place that sends it or signs with it."""
@@ -50,3 +60,16 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret stays in memory and is not pickled")
+
+
+# By identity: equal secrets are one to a set, and it would forget both with the first.
+_living: WeakValueDictionary[int, Secret] = WeakValueDictionary()
+
+
+def blot(text: str) -> str:
+    """Return `text` without any secret that this process holds."""
+    for secret in list(_living.values()):
+        value = secret.reveal()
+        if len(value) >= LEAST_BLOTTED and value in text:
+            text = text.replace(value, _HIDDEN)
+    return text

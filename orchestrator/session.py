@@ -25,15 +25,12 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
+from orchestrator.access import open_access
 from orchestrator.campaign import Campaign
 from orchestrator.config import Settings, load_settings, user_config_file
-from orchestrator.css import (
-    CredentialProvider,
-    CssClient,
-    NoCredentials,
-    credentials_from_environment,
-)
+from orchestrator.css import CssClient, NoCredentials, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
@@ -126,6 +123,7 @@ async def restart_fleet(
     simulation: Simulation | None = None,
     watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
+    prompt: Prompt | None = None,
     new: bool = False,
 ) -> Result:
     """Restart a fleet within the limits of the settings, follow every cluster, write the report.
@@ -137,6 +135,7 @@ async def restart_fleet(
         simulation: restart the clusters of a simulator instead.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
+        prompt: asks a person for a passcode, before the run begins.
         new: begin a run even if one of the same plan is not finished.
 
     Raises:
@@ -156,7 +155,7 @@ async def restart_fleet(
         )
     plan = prepare(fleet, settings)
     return await run_plan(
-        plan, settings, simulation=simulation, watch=watch, environ=environ, new=new
+        plan, settings, simulation=simulation, watch=watch, environ=environ, prompt=prompt, new=new
     )
 
 
@@ -167,6 +166,7 @@ async def run_plan(
     simulation: Simulation | None = None,
     watch: Watch | None = None,
     environ: Mapping[str, str] | None = None,
+    prompt: Prompt | None = None,
     new: bool = False,
     since: float | None = None,
 ) -> Result:
@@ -178,6 +178,7 @@ async def run_plan(
         simulation: restart the clusters of a simulator instead.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
+        prompt: asks a person for a passcode, before the run begins.
         new: begin a run even if one of the same plan is not finished.
         since: skip what the journal knows as restarted after this moment of the wall clock.
 
@@ -187,8 +188,10 @@ async def run_plan(
     """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_journal(settings, create=True))
-        cloud = await stack.enter_async_context(
-            _open_cloud(plan, settings, simulation, environ, store.clock)
+        service = await stack.enter_async_context(
+            _open_service(
+                plan, settings, store.clock, simulation=simulation, environ=environ, prompt=prompt
+            )
         )
         run_id = await store.new_run_id()
         record = RunRecord(
@@ -203,7 +206,10 @@ async def run_plan(
         )
         await store.create_run(record, alone=not new)
         skips = await _restarted_since(store, record, since)
-        return await carry_out(store, record, cloud, settings, watch=watch, skips=skips)
+        return await carry_out(
+            store, record, service.cloud, settings,
+            watch=watch, skips=skips, accounts=service.accounts,
+        )  # fmt: skip
 
 
 async def resume_run(
@@ -214,6 +220,7 @@ async def resume_run(
     loosen: bool = False,
     watch: Callable[[Settings], Watch] | None = None,
     environ: Mapping[str, str] | None = None,
+    prompt: Prompt | None = None,
 ) -> Result:
     """Go on with a run that was stopped, or whose runner died.
 
@@ -224,6 +231,7 @@ async def resume_run(
         loosen: whether limits may be wider than they were.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
+        prompt: asks a person for a passcode, before the run begins.
 
     Raises:
         UsageError: there is nothing to go on with, or a limit would be wider without `loosen`.
@@ -235,8 +243,15 @@ async def resume_run(
         record = await store.load_run(run_id or await newest_unfinished(store))
         settings = settings_with(_options_of(record))
         simulation = _simulation_of(record)
-        cloud = await stack.enter_async_context(
-            _open_cloud(record.plan, settings, simulation, environ, store.clock)
+        service = await stack.enter_async_context(
+            _open_service(
+                record.plan,
+                settings,
+                store.clock,
+                simulation=simulation,
+                environ=environ,
+                prompt=prompt,
+            )
         )
         by = settings.operator or whoami()
 
@@ -247,8 +262,9 @@ async def resume_run(
             )
 
         return await carry_out(
-            store, record, cloud, settings,
+            store, record, service.cloud, settings,
             watch=watch(settings) if watch else None, opening=opening, owner=by,
+            accounts=service.accounts,
         )  # fmt: skip
 
 
@@ -265,6 +281,7 @@ async def carry_out(
     opening: _Opening = lambda _history, _now: (),
     skips: Mapping[int, str] = MappingProxyType({}),
     owner: str | None = None,
+    accounts: Mapping[str, str] = MappingProxyType({}),
 ) -> Result:
     """Take the run's lease, replay its history, run it to its end, and write its report."""
     plan, owner = record.plan, owner or record.operator
@@ -287,6 +304,7 @@ async def carry_out(
             record.run_id,
             plan,
             history,
+            accounts=accounts,
             durations={kind: durations.whole for kind, durations in known.items()},
         )
         campaign.take_note_of(others, store.clock.now())
@@ -485,6 +503,7 @@ def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object
             "cloud.endpoint": cloud.endpoint,
             "cloud.region_endpoint": list(cloud.region_endpoints),
             "cloud.iam_endpoint": cloud.iam_endpoint,
+            "cloud.metadata_endpoint": cloud.metadata_endpoint,
             "cloud.region": cloud.region,
             "cloud.request_timeout": format_span(cloud.request_timeout),
             "cloud.connections": cloud.connections,
@@ -549,35 +568,41 @@ class _Scribe:
         """Do nothing: events say it all."""
 
 
+class _Service(NamedTuple):
+    """What a run talks to, and whose name it uses there."""
+
+    cloud: Cloud
+    accounts: Mapping[str, str]
+
+
 @asynccontextmanager
-async def _open_cloud(
+async def _open_service(
     plan: Plan,
     settings: Settings,
+    clock: Clock,
+    *,
     simulation: Simulation | None,
     environ: Mapping[str, str] | None,
-    clock: Clock,
-) -> AsyncIterator[Cloud]:
-    async with AsyncExitStack() as stack:
-        if simulation is None:
-            first = plan.targets[0]
-            endpoint_for: Callable[[str, str | None], str] = settings.cloud.endpoint_for
-            credentials: CredentialProvider = credentials_from_environment(
-                os.environ if environ is None else environ,
-                endpoint_for(first.project_id, first.region),
-            )
-        else:
-            url = await stack.enter_async_context(serve_simulator(plan.targets, simulation))
-            endpoint_for = partial(_always, url)
-            credentials = NoCredentials()
-        client = CssClient(
-            endpoint_for,
-            credentials,
+    prompt: Prompt | None,
+) -> AsyncIterator[_Service]:
+    if simulation is None:
+        regions = {target.project_id: target.region for target in reversed(plan.targets)}
+        async with open_access(
+            settings.cloud, regions, clock.now, environ=environ, prompt=prompt
+        ) as access:
+            yield _Service(access.client, access.book.accounts)
+        return
+    async with (
+        serve_simulator(plan.targets, simulation) as url,
+        CssClient(
+            partial(_always, url),
+            NoCredentials(),
             clock.now,
             request_timeout=settings.cloud.request_timeout,
             connections=settings.cloud.connections,
-            ca_file=settings.cloud.ca_file,
-        )
-        yield await stack.enter_async_context(client)
+        ) as client,
+    ):
+        yield _Service(client, {})
 
 
 @asynccontextmanager

@@ -181,10 +181,11 @@ def test_all_mistakes_of_a_fleet_at_once(home: Path) -> None:
 
 
 def test_credentials_are_needed_but_for_loopback(home: Path) -> None:
-    """Without a token a real endpoint is refused in words, before anything is sent."""
+    """Without a credential a real endpoint is refused in words, before anything is sent."""
     done = orchestrator(
-        home, "restart", "fleet.csv", "--yes", "--endpoint", "https://css.example.com"
-    )
+        home, "restart", "fleet.csv", "--yes", "--endpoint", "https://css.example.com",
+        "--metadata-endpoint", "http://127.0.0.1:9",
+    )  # fmt: skip
     assert done.returncode == ExitCode.USAGE
     assert "OS_TOKEN" in done.stderr
 

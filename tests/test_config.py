@@ -40,6 +40,7 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
         ("eu-de=https://a.example", "cn-north-4=http://[::1]:8080"),
     ),
     "cloud.iam_endpoint": ("https://iam.example.org:8443", "https://iam.example.org:8443"),
+    "cloud.metadata_endpoint": ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
     "cloud.region": ("eu-west-101", "eu-west-101"),
     "cloud.request_timeout": ("100ms", 0.1),
     "cloud.ca_file": ("/etc/ca.pem", Path("/etc/ca.pem")),
@@ -862,6 +863,27 @@ def test_bad_addresses_of_regions(desk: Desk, given: object, words: str) -> None
     assert words in mistake
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("http://10.0.0.1", "no other machine has"),
+        ("https://metadata.example", "no other machine has"),
+        ("http://me:pass@169.254.169.254", "without a user"),
+        ("http://169.254.169.254/path", "without a user, a path"),
+        ("169.254.169.254", "is not an address"),
+    ],
+)
+def test_bad_metadata_endpoints(desk: Desk, endpoint: str, words: str) -> None:
+    """Keys in the clear come from this machine or a link-local address, and from nowhere else."""
+    assert words in desk.mistake(f'[cloud]\nmetadata_endpoint = "{endpoint}"')
+
+
+def test_the_metadata_endpoint_of_the_cloud(desk: Desk) -> None:
+    """The link-local address that machines of the cloud ask is taken, without its last slash."""
+    good = desk.load(options={"cloud.metadata_endpoint": "http://169.254.169.254/"})
+    assert good.cloud.metadata_endpoint == "http://169.254.169.254"
+
+
 def test_a_fixed_endpoint_needs_no_region() -> None:
     """An address without a region in it serves every project as it is."""
     cloud = CloudSettings(endpoint="http://127.0.0.1:8080")
@@ -922,6 +944,7 @@ def test_bad_journals(desk: Desk, url: str, words: str) -> None:
 
 PARTS = (
     "access_key", "secret_key", "security_token", "token", "user", "password", "domain", "project",
+    "user_id", "passcode",
 )  # fmt: skip
 
 
@@ -938,6 +961,8 @@ def credential(kind: str, *lines: str) -> str:
         ("token", ("token",)),
         ("token", ("token", "project")),
         ("password", ("user", "password", "domain", "project")),
+        ("password", ("user", "password", "domain", "user_id")),
+        ("password", ("user", "password", "domain", "user_id", "passcode")),
         ("ecs", ()),
         ("ecs", ("project",)),
     ],
@@ -1003,6 +1028,12 @@ def test_secrets_are_never_shown(desk: Desk, text: str) -> None:
         (
             credential("ecs", 'token_env = "A"'),
             "credentials.prod: type ecs takes no token, only project; leave it out",
+        ),
+        (
+            credential(
+                "password", *(f'{n}_env = "A"' for n in ("user", "password", "domain", "passcode"))
+            ),
+            "credentials.prod: a passcode belongs to a user_id; name that with user_id_env or",
         ),
         (credential("token", "token_env = 5"), "credentials.prod.token_env: must be text"),
         (

@@ -20,6 +20,7 @@ _COMMANDS = {
     "resume": ("orchestrator.cli.resume", "Go on with a run that stopped or crashed."),
     "resolve": ("orchestrator.cli.history", "Settle an unknown by what a person knows."),
     "verify": ("orchestrator.cli.history", "Recompute whether a run kept its promises."),
+    "credentials": ("orchestrator.cli.credentials", "Show and try each project's credential."),
     "report": ("orchestrator.cli.history", "Write the report of a run again."),
     "runs": ("orchestrator.cli.history", "List the runs of the journal."),
     "simulate": ("orchestrator.cli.simulate", "Serve a pretend service on loopback."),

@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import outcomes, settings_from, settings_options
+from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
 from orchestrator.errors import ExitCode, UsageError
@@ -107,8 +108,9 @@ def restart(
 
     async def run() -> Result:
         return await run_plan(
-            plan, settings, simulation=simulation, watch=watch, new=given["new"], since=since
-        )
+            plan, settings, simulation=simulation, watch=watch, prompt=passcode_prompt(),
+            new=given["new"], since=since,
+        )  # fmt: skip
 
     result = anyio.run(run)
     say_how_it_ended(result)
@@ -130,7 +132,9 @@ def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
     watch = partial(watchers_for, settings, sys.stderr)
 
     async def go_on() -> Result:
-        return await resume_run(run_id, lambda _kept: settings, watch=lambda _: watch)
+        return await resume_run(
+            run_id, lambda _kept: settings, watch=lambda _: watch, prompt=passcode_prompt()
+        )
 
     result = anyio.run(go_on)
     say_how_it_ended(result)

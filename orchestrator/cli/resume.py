@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import options_in, outcomes, settings_options, settings_with
+from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import Settings
 from orchestrator.errors import UsageError
@@ -26,6 +27,8 @@ SETTINGS = (
     "window.deadline",
     "cloud.endpoint",
     "cloud.region_endpoint",
+    "cloud.iam_endpoint",
+    "cloud.metadata_endpoint",
     "cloud.region",
     "cloud.request_timeout",
     "cloud.ca_file",
@@ -70,8 +73,9 @@ def resume(
 
     async def go_on() -> int:
         result = await resume_run(
-            run, load, again=chosen - {Outcome.NOT_STARTED}, loosen=loosen, watch=watch
-        )
+            run, load, again=chosen - {Outcome.NOT_STARTED}, loosen=loosen, watch=watch,
+            prompt=passcode_prompt(),
+        )  # fmt: skip
         say_how_it_ended(result)
         return result.exit_code
 

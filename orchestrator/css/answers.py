@@ -14,18 +14,23 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from orchestrator.css.codes import ErrorClass, Meaning, canonical, meaning_of
 from orchestrator.css.usual import UsualCluster, usual_job_ids, usual_page
 from orchestrator.errors import CloudError, GoneError
 from orchestrator.model import Answer, ClusterState, ErrorInfo, Throttle, Verdict
+from orchestrator.span import format_span
 
 MESSAGE_LENGTH = 300
 """Characters of a message that are kept."""
 
 LONGEST_WAIT = 86400.0
 """Seconds; whoever asks us to wait longer than a day is not taken at his word."""
+
+CLOCK_OFF = 180.0
+"""Seconds by which our clock is off before we say so; the service refuses signatures at 900."""
 
 _OK = 200
 _BAD_REQUEST = 400
@@ -131,7 +136,7 @@ def read_answer(
         request_id=answered_id,
         error=ErrorInfo(
             error_class=meaning.error_class.value,
-            message=_message(status, headers, meaning, text),
+            message=_message(status, headers, meaning, text) + _skew(meaning, headers, now_wall),
             status=status,
             code=complaint.code,
             request_id=answered_id,
@@ -196,7 +201,7 @@ def read_refusal(
     complaint = _complaint_in(document)
     meaning = meaning_of(status, complaint.code)
     text = complaint.message or _plain_text(document)
-    words = _message(status, headers, meaning, text)
+    words = _message(status, headers, meaning, text) + _skew(meaning, headers, now_wall)
     named = f" {complaint.code}" if complaint.code and complaint.code not in words else ""
     is_gone = meaning.error_class is ErrorClass.NOT_FOUND and (
         complaint.code or ""
@@ -210,6 +215,31 @@ def read_refusal(
         retry_after=_retry_after(meaning, headers, text, now_wall),
         error_class=meaning.error_class.value,
     )
+
+
+def is_unauthorized(status: int, body: bytes) -> bool:
+    """Return whether a call was turned away for its credentials, and so was not carried out."""
+    document = _parse(body)
+    meaning = meaning_of(status, _complaint_in(document).code)
+    # Who names a job has done something, whatever else the answer says.
+    return meaning.error_class is ErrorClass.UNAUTHORIZED and not _job_ids_in(document)
+
+
+def is_from_service(status: int, body: bytes) -> bool:
+    """Return whether the service itself answered, to which nobody comes without credentials."""
+    code = _complaint_in(_parse(body)).code
+    return status == _OK or (code is not None and canonical(code).startswith("CSS."))
+
+
+def words_in(
+    status: int, headers: Mapping[str, str], body: bytes, *, now_wall: float | None = None
+) -> str:
+    """Return what an answer says that was no success, in one line."""
+    document = _parse(body)
+    complaint = _complaint_in(document)
+    meaning = meaning_of(status, complaint.code)
+    text = complaint.message or _plain_text(document)
+    return _message(status, headers, meaning, text) + _skew(meaning, headers, now_wall)
 
 
 def refuses_values(status: int, body: bytes) -> bool:
@@ -514,6 +544,21 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
     return next((value for key, value in headers.items() if key.lower() == wanted), None)
 
 
+def date_in(headers: Mapping[str, str]) -> float | None:
+    """Return when an answer was given, by the clock of whoever gave it."""
+    return _moment(_header(headers, "Date") or "")
+
+
+def iso_moment(text: str) -> float:
+    """Return a moment that IAM wrote, such as `2026-08-01T01:30:00.123000Z`; without a zone: UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def _request_id(headers: Mapping[str, str], complaint: _Complaint, sent: str | None) -> str | None:
     header = _header(headers, "X-Request-Id")
     return (header and _line(header, _ID_LENGTH)) or complaint.request_id or sent
@@ -527,6 +572,19 @@ def _message(status: int, headers: Mapping[str, str], meaning: Meaning, text: st
     if status == _OK:
         return "the body is not what the service answers; something in between may have replied"
     return f"status {status} without a word of explanation"
+
+
+def _skew(meaning: Meaning, headers: Mapping[str, str], now_wall: float | None) -> str:
+    """Return words on our clock, if it is why the service does not believe a signature."""
+    theirs = date_in(headers)
+    if meaning.error_class is not ErrorClass.UNAUTHORIZED or theirs is None or now_wall is None:
+        return ""
+    off = now_wall - theirs
+    if abs(off) < CLOCK_OFF:
+        return ""
+    span = format_span(60.0 * round(abs(off) / 60))
+    where = "ahead of" if off > 0 else "behind"
+    return f"; this machine's clock is {span} {where} the service's, so set it right"
 
 
 def _location_host(headers: Mapping[str, str]) -> str:
@@ -569,7 +627,7 @@ def _seconds_of(value: str, headers: Mapping[str, str], now_wall: float | None) 
         return float(value)
     until = _moment(value)
     # The server's own clock knows best how far away its date is.
-    since = _moment(_header(headers, "Date") or "")
+    since = date_in(headers)
     since = now_wall if since is None else since
     return None if until is None or since is None else until - since
 

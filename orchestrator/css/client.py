@@ -3,9 +3,10 @@
 Rules:
 
 - A restart call ends in an answer, whatever happens on its way, and is made once: nothing here or
-  below repeats a POST, follows a redirect or keeps a cookie.
-- A rolling restart has two spellings. The other one is tried only after the gateway said that it
-  knows no such call (404 and APIGW.0101), which it says without passing anything on.
+  below repeats a POST, follows a redirect or keeps a cookie. Two calls are made once more, with the
+  same request id, for they were certainly not carried out: one that was turned away for its
+  credentials, if others can be had; and a rolling restart, in its other spelling, if the gateway
+  said that it knows no such call (404 and APIGW.0101).
 - It was `unsent` only if its connection was never made; any other mishap is `lost`.
 - A look either shows everything asked for or raises: a list with clusters missing is no list.
 - Every call has one patience, `request_timeout`, from waiting for a connection to the body's end.
@@ -15,26 +16,31 @@ Rules:
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Self
 
 from yarl import URL
 
 from orchestrator.css.answers import (
+    is_from_service,
+    is_unauthorized,
     knows_no_such_call,
     read_answer,
     read_detail,
     read_listing,
     read_refusal,
     refuses_values,
+    words_in,
 )
 from orchestrator.css.codes import ErrorClass
-from orchestrator.css.credentials import CredentialProvider
+from orchestrator.css.credentials import NOBODY, CredentialProvider
 from orchestrator.css.endpoints import Endpoint, read_endpoint
 from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
 from orchestrator.css.inventory import Cluster, read_inventory
 from orchestrator.css.listing import ClusterT, Page, Pass, missing
+from orchestrator.css.turnstile import Turnstile
 from orchestrator.errors import CloudError, OrchestratorError, UsageError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
 
@@ -54,7 +60,10 @@ REREADS = 2
 """Times a list is read again from the start when clusters were missing at its end."""
 
 _OK = 200
-_UNAUTHORIZED = 401
+_MAY_REFUSE = frozenset({400, 401})
+"""The statuses that refuse credentials; the service itself does so with the first."""
+
+_PACKED = MappingProxyType({"Accept-Encoding": "gzip, deflate"})
 _LEAST_SECRET = 8
 _PUBLIC_HEADERS = frozenset({"x-project-id", "x-domain-id", "x-sdk-date", "host", "content-type"})
 
@@ -69,6 +78,33 @@ _OLD_ROLLING = "rolling_restart"
 """How older gateways spell a rolling restart."""
 
 _ReadPage = Callable[[bytes], Page[ClusterT]]
+
+
+_REFUSING: Mapping[str, tuple[Verdict, ErrorClass]] = {
+    ErrorClass.UNAUTHORIZED.value: (Verdict.UNAUTHORIZED, ErrorClass.UNAUTHORIZED),
+    ErrorClass.FORBIDDEN.value: (Verdict.REFUSED, ErrorClass.FORBIDDEN),
+}
+"""What it means that no credential was given out for a call, by class of the error."""
+
+
+class _Request(NamedTuple):
+    """One call, but for its credentials."""
+
+    method: str
+    project_id: str
+    endpoint: Endpoint
+    url: URL
+    headers: Mapping[str, str]
+    most: int
+    """Bytes of an answer that are read at the most."""
+    body: bytes = b""
+
+
+class _Sent(NamedTuple):
+    """What came of one call, and when its credentials were given out."""
+
+    reply: Reply
+    given_at: float
 
 
 class CssClient:
@@ -94,12 +130,14 @@ class CssClient:
         ca_file: Path | None = None,
     ) -> None:
         self._endpoint_for = endpoint_for
+        self._patience = request_timeout
         self._credentials = credentials
         self._now = now
         self._exchange = Exchange(
             patience=request_timeout, connections=connections, ca_file=ca_file
         )
         self._endpoints: dict[tuple[str, str | None], Endpoint] = {}
+        self._turnstiles: dict[str, Turnstile] = {}
         self._page_size = PAGE_SIZES[0]
         self._old_rolling: set[URL] = set()
         """Addresses that know only the older spelling of a rolling restart."""
@@ -163,16 +201,14 @@ class CssClient:
         return other
 
     async def _post(self, target: Target, endpoint: Endpoint, verb: str, request_id: str) -> Reply:
-        """Make one call, once; what comes back has no credentials in it."""
-        body = _body_of(target)
+        """Ask for the restart in one spelling."""
         version = _PATHS[target.kind.call][0]
         url = endpoint.url(version, target.project_id, target.cluster_id, verb)
-        signed = await self._credentials.headers(target.project_id, "POST", url, body)
-        headers = {**signed, "X-Request-Id": request_id}
-        reply = await self._exchange.call(
-            "POST", url, headers, endpoint=endpoint, body=body, most=SMALL_BODY
+        headers = {"X-Request-Id": request_id}
+        body = _body_of(target)
+        return await self._send(
+            _Request("POST", target.project_id, endpoint, url, headers, SMALL_BODY, body)
         )
-        return _blotted(reply, signed)
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
         """Return the answer of a call that was not made, for want of an address or a credential."""
@@ -181,8 +217,8 @@ class CssClient:
         if isinstance(error, CloudError):
             verdict, name = Verdict.UNSENT, ErrorClass.UNSENT
             status, code, retry_after = error.status, error.code, error.retry_after
-            if status == _UNAUTHORIZED:
-                verdict, name = Verdict.UNAUTHORIZED, ErrorClass.UNAUTHORIZED
+            if error.error_class in _REFUSING:
+                verdict, name = _REFUSING[error.error_class]
         return Answer(
             verdict=verdict,
             sent_at=sent_at,
@@ -238,6 +274,14 @@ class CssClient:
         if found != target.cluster_id:
             raise _unreadable(reply, doing, ValueError("it shows another cluster"))
         return state
+
+    async def probe(self, project_id: str, region: str | None) -> None:
+        """Make the smallest look at a project that there is.
+
+        Raises:
+            CloudError: it did not succeed.
+        """
+        await self._page(project_id, region, 1, 1, read_listing, may_end=False)
 
     async def list_clusters(
         self, project_id: str, region: str | None
@@ -346,19 +390,62 @@ class CssClient:
         try:
             endpoint = self._endpoint(project_id, region)
             url = endpoint.url("v1.0", project_id, cluster_id, query=query)
-            signed = await self._credentials.headers(project_id, "GET", url, b"")
+            return await self._send(_Request("GET", project_id, endpoint, url, _PACKED, most))
         except UsageError as exc:
             name = ErrorClass.BAD_REQUEST.value
             raise CloudError(f"{doing}: {exc}", error_class=name) from exc
-        headers = {**signed, "Accept-Encoding": "gzip, deflate"}
-        try:
-            reply = await self._exchange.call("GET", url, headers, endpoint=endpoint, most=most)
         except BrokenCallError as exc:
             name = (ErrorClass.LOST if exc.may_have_left else ErrorClass.UNSENT).value
             raise CloudError(f"{doing}: {exc}; look again later", error_class=name) from exc
-        if reply.status == _OK:
-            return reply
-        return _blotted(reply, signed)
+
+    # ------------------------------------------------------------------------------------- calls
+
+    async def _send(self, request: _Request) -> Reply:
+        """Make one call of a project's account, as soon as the account may make it.
+
+        Raises:
+            BrokenCallError: there is no whole answer.
+            CloudError: nothing was sent, for want of a credential; of class `unauthorized` if the
+                account was refused before.
+            UsageError: there is no credential.
+        """
+        account = self._credentials.account_of(request.project_id)
+        if account == NOBODY:
+            return (await self._send_once(request)).reply
+        turnstile = self._turnstiles.get(account)
+        if turnstile is None:
+            turnstile = self._turnstiles[account] = Turnstile(account, self._patience)
+        if turnstile.is_open:
+            return await self._send_through(turnstile, request)
+        async with turnstile.turn(partial(self._credentials.renew, request.project_id)):
+            return await self._send_through(turnstile, request)
+
+    async def _send_through(self, turnstile: Turnstile, request: _Request) -> Reply:
+        """Make one call, and once more if its credentials were refused and there are others."""
+        sent = await self._send_once(request)
+        if _is_refused(sent.reply):
+            turnstile.refuse(sent.given_at, words_in(*sent.reply, now_wall=time.time()))
+            if not await self._credentials.renew(request.project_id, sent.given_at):
+                return sent.reply
+            sent = await self._send_once(request)
+            if _is_refused(sent.reply):
+                turnstile.refuse(sent.given_at, words_in(*sent.reply, now_wall=time.time()))
+                return sent.reply
+        if not turnstile.is_open and is_from_service(sent.reply.status, sent.reply.body):
+            turnstile.accept()
+        return sent.reply
+
+    async def _send_once(self, request: _Request) -> _Sent:
+        """Make one call, once; what comes back has no credentials in it."""
+        method, project_id, endpoint, url, headers, most, body = request
+        signed = await self._credentials.headers(project_id, method, url, body)
+        given_at = self._now()
+        reply = await self._exchange.call(
+            method, url, {**signed, **headers}, endpoint=endpoint, body=body, most=most
+        )
+        if method != "GET" or reply.status != _OK:
+            reply = _blotted(reply, signed)
+        return _Sent(reply, given_at)
 
     def _endpoint(self, project_id: str, region: str | None) -> Endpoint:
         """Return where calls for a project go.
@@ -371,6 +458,10 @@ class CssClient:
             known = read_endpoint(self._endpoint_for(project_id, region))
             self._endpoints[project_id, region] = known
         return known
+
+
+def _is_refused(reply: Reply) -> bool:
+    return reply.status in _MAY_REFUSE and is_unauthorized(reply.status, reply.body)
 
 
 def _body_of(target: Target) -> bytes:

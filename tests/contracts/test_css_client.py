@@ -231,6 +231,12 @@ def test_credentials_see_what_is_sent() -> None:
             seen.append((project_id, method, url.raw_path_qs, body))
             return {"Authorization": f"call {len(seen)}"}
 
+        def account_of(self, project_id: str) -> str:
+            return f"account of {project_id}"
+
+        async def renew(self, project_id: str, given_at: float) -> bool:  # noqa: ARG002
+            return False
+
     async def story() -> None:
         async with serving(answers) as server, client(server.port, Signing()) as css:
             target = Target(project_id="p", cluster_id="c", kind=Kind.parse("rolling"))
@@ -385,7 +391,8 @@ def test_waiting_for_a_connection() -> None:
             held = [tasks.create_task(css.restart(TARGET, f"r-{n}")) for n in range(3)]
         answers_given = [task.result() for task in held]
         sent = [answer for answer in answers_given if answer.verdict is Verdict.LOST]
-        assert len(sent) == len(server.requests) == 1
+        # One that waited may still be handed the connection in its last moment.
+        assert 1 <= len(sent) == len(server.requests) < 3
         assert all(a.verdict is Verdict.UNSENT for a in answers_given if a not in sent)
 
     run(story())
@@ -444,12 +451,23 @@ class Failing:
     ) -> Mapping[str, str]:
         raise self._error
 
+    def account_of(self, project_id: str) -> str:  # noqa: ARG002 - the protocol's
+        return "none"
+
+    async def renew(self, project_id: str, given_at: float) -> bool:  # noqa: ARG002
+        raise self._error
+
 
 @pytest.mark.parametrize(
     ("error", "verdict", "error_class"),
     [
         (CloudError("asking IAM: 503", status=503, retry_after=2.0), Verdict.UNSENT, "unsent"),
-        (CloudError("asking IAM: 401", status=401), Verdict.UNAUTHORIZED, "unauthorized"),
+        (
+            CloudError("asking IAM: 401", error_class="unauthorized"),
+            Verdict.UNAUTHORIZED,
+            "unauthorized",
+        ),
+        (CloudError("asking IAM: 403", error_class="forbidden"), Verdict.REFUSED, "forbidden"),
         (UsageError("no key; set one"), Verdict.REFUSED, "bad_request"),
     ],
 )

@@ -30,6 +30,44 @@ _SPELLED_OTHERWISE = {
 }
 
 
+SECTIONS = {
+    "cloud": "The service",
+    "limits": "Limits",
+    "waves": "Waves",
+    "follow": "Following each restart",
+    "window": "The window",
+    "gate": "The gate",
+    "": "The run and its journal",
+}
+"""Headings of `--help` for the sections of the settings; what has none stands with the last."""
+
+
+class SettingOption(click.Option):
+    """An option made from the table of settings; knows the section that it stands in."""
+
+    def __init__(self, *arguments: Any, section: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.section = section
+
+
+class SettingsCommand(click.Command):
+    """A command whose `--help` lists its own options first, then the settings by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings."""
+        records: dict[str, list[tuple[str, str]]] = {"Options": []}
+        records |= {heading: [] for heading in SECTIONS.values()}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                section = parameter.section if isinstance(parameter, SettingOption) else None
+                records["Options" if section is None else SECTIONS[section]].append(record)
+        for heading, options in records.items():
+            if options:
+                with formatter.section(heading):
+                    formatter.write_dl(options)
+
+
 def settings_options(names: Iterable[str] = tuple(KEYS)) -> Callable[[CommandT], CommandT]:
     """Give a command an option for each of these settings, and `--config`."""
 
@@ -50,15 +88,20 @@ def settings_options(names: Iterable[str] = tuple(KEYS)) -> Callable[[CommandT],
 
 def _option(key: Key) -> Callable[[CommandT], CommandT]:
     words = key.help[0].upper() + key.help[1:]
+    section = key.name.partition(".")[0] if "." in key.name else ""
+    section = section if section in SECTIONS else ""
     if key.name == "follow.wait":
         return click.option(
-            "--no-wait", "wait", flag_value="false", default=None,
+            "--no-wait", "wait", cls=SettingOption, section=section,
+            flag_value="false", default=None,
             help="Do not follow restarts: a target ends with the service's answer.",
         )  # fmt: skip
     default = f"  [{key.default_text}]" if key.default_text else ""
     return click.option(
         f"--{key.option}",
         key.option.replace("-", "_"),
+        cls=SettingOption,
+        section=section,
         metavar=key.metavar,
         multiple=key.is_many,
         default=None,

@@ -12,7 +12,7 @@ import anyio
 import click
 
 from orchestrator.cli.ending import say_how_it_ended
-from orchestrator.cli.options import outcomes, settings_from, settings_options
+from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
@@ -28,7 +28,7 @@ from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
 @click.option(
     "--format", "format_", type=click.Choice([str(f) for f in Format]),

@@ -10,7 +10,13 @@ import anyio
 import click
 
 from orchestrator.cli.ending import say_how_it_ended
-from orchestrator.cli.options import options_in, outcomes, settings_options, settings_with
+from orchestrator.cli.options import (
+    SettingsCommand,
+    options_in,
+    outcomes,
+    settings_options,
+    settings_with,
+)
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import Settings
@@ -45,7 +51,7 @@ AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outc
 """What can be taken up once more; what was not started always is."""
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option(
     "--only", metavar="OUTCOMES",

@@ -32,6 +32,7 @@ from orchestrator.model import (
     GateClosed,
     GateOpened,
     LimitsChanged,
+    OrderRefused,
     Outcome,
     Phase,
     RestartAnswered,
@@ -42,8 +43,10 @@ from orchestrator.model import (
     RestartUnsettled,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     TargetEnded,
@@ -57,6 +60,7 @@ from orchestrator.model import (
     WindowChanged,
     request_id_of,
 )
+from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces, doubling
 from orchestrator.plan import CANARY, FailureMode, Plan, Policy, Unhealthy, changed_policy
 from orchestrator.span import format_moment, format_span
@@ -254,8 +258,7 @@ class Campaign:
         """Projects that must have been looked at before the open wave lets anybody in."""
         self.allowed = self.policy.max_failures.of(len(plan.targets))
         self.failures = 0
-        self.stopping: RunStopping | None = None
-        self.aborted = False
+        self._standing = Standing(plan.policy)
         self._asked_skips: set[int] = set()
         self._phases = [Phase.WAITING] * len(plan.targets)
         self._outcomes: dict[int, Outcome] = {}
@@ -290,6 +293,8 @@ class Campaign:
         self._late: set[int] = set()
         """Who waits and would not be done by the deadline."""
         self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
+        self._is_counted = True
+        """Whether these limits know every start that matters to them."""
         self._is_live = False
         for event in history:
             self.apply(event)
@@ -317,6 +322,26 @@ class Campaign:
         return self.stopping is not None or (
             self._waves_done == len(self.plan.waves) and not any(self._left_out)
         )
+
+    @property
+    def stopping(self) -> RunStopping | None:
+        """Why nothing new starts for good, if so: the first reason there was."""
+        return self._standing.stopping
+
+    @property
+    def paused(self) -> RunPaused | None:
+        """Why nothing new starts until somebody lets the run go on, if so."""
+        return self._standing.paused
+
+    @property
+    def aborted(self) -> bool:
+        """Whether nothing is followed any more."""
+        return self._standing.aborted
+
+    @property
+    def last_order(self) -> int:
+        """The number of the last order from another terminal that was taken."""
+        return self._standing.last_order
 
     @property
     def tracks(self) -> Mapping[int, Track]:
@@ -358,6 +383,21 @@ class Campaign:
         counts[Outcome.NOT_STARTED] -= len(self._tracks)
         return counts
 
+    @property
+    def uncounted(self) -> float | None:
+        """The longest interval of the rates for which all starts are to be counted anew.
+
+        None if they are counted. Until they are, nothing starts: other limits may have to count
+        what those before had forgotten, of ours and of others.
+        """
+        if self._is_counted or self.stopping is not None or self.aborted:
+            return None
+        return self.policy.longest_interval
+
+    def obey(self, order: Order, now: float) -> Sequence[Event]:
+        """Return what becomes of an order from another terminal; nothing has happened yet."""
+        return self._standing.obey(order, len(self.plan.targets), now)
+
     def unanswered(self) -> Iterator[Track]:
         """Yield the intents without any answer: after a replay, nobody waits for them any more."""
         return (track for track in self._tracks.values() if track.answer is None)
@@ -396,6 +436,10 @@ class Campaign:
 
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""
+        if self.paused is not None:
+            return Hold(self.paused.describe(), math.inf)
+        if self.uncounted is not None:
+            return Hold("counting all starts anew for other limits", now)
         opens_at = self.opening.opens_at()
         if now < opens_at:
             return Hold(f"not before {format_moment(self.policy.window.not_before or 0)}", opens_at)
@@ -439,15 +483,16 @@ class Campaign:
             self._apply_to_run(event)
 
     def _apply_to_run(self, event: Event) -> None:
+        self._standing.take(event)
         match event:
-            case RunStopping():
-                self.stopping = self.stopping or event
-            case RunAborted():
-                self.aborted = True
             case RunResumed():
                 self._resume(event)
-            case LimitsChanged() | WindowChanged() if self._is_live:
+            case WindowChanged() if self._is_live:
                 raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
+            case LimitsChanged() if self._is_live:
+                self.policy = changed_policy(self.policy, event)
+                self.allowed = self.policy.max_failures.of(len(self.plan.targets))
+                self._is_counted = False
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 self._apply_to_wave(event)
             case RunnerStarted():
@@ -459,6 +504,8 @@ class Campaign:
                 self._gatekeeper.apply(event)
             case RunFinished() | LimitsChanged() | WindowChanged():
                 pass
+            case RunStopping() | RunAborted() | RunPaused() | RunContinued() | OrderRefused():
+                pass  # it is in the standing
             case _:
                 raise ImpossibleEventError(f"{event.kind} means nothing to a campaign")
 
@@ -502,8 +549,6 @@ class Campaign:
         """Go on after a stop: what was known is acknowledged, some outcomes get another chance."""
         if self._is_live:
             raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
-        self.stopping = None
-        self.aborted = False
         self.failures = 0
         self._harmed_canary = False
         self._same_refusals = (("", None), 0)
@@ -891,9 +936,26 @@ class Campaign:
 
     # ----------------------------------------------------------------------------------- looks
 
+    def count_anew(self, starts: Iterable[Start], now: float) -> None:
+        """Begin to keep the limits of now, which have to count all of these starts, ours included.
+
+        Whoever waits goes on waiting, in the same order.
+        """
+        limits = (*self.policy.limits, *self.policy.max_unavailable)
+        self.limits = Limits(limits, self.plan.targets)
+        self.lanes = self.lanes.under(self.limits, self.plan.targets)
+        if self.health is not None:
+            self.health.move_to(self.limits)
+        self._shrink()
+        self._is_counted = True
+        self.take_note_of(starts, now)
+
     def take_note_of(self, starts: Iterable[Start], now: float) -> None:
-        """Count what other runs started, and leave alone what they have under way."""
+        """Count what was started, and leave alone what other runs have under way."""
         for start in starts:
+            if start.run_id == self.run_id:
+                self.limits.note(start, now)
+                continue
             cluster = (start.project_id, start.cluster_id)
             self.lanes.changed(self.limits.note(start, now), now)
             if not start.returned and (start.ended_at is None or start.ended_at > now):

@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
@@ -48,6 +49,7 @@ from orchestrator.model import (
     TargetEnded,
     Verdict,
 )
+from orchestrator.orders import Order
 from orchestrator.report import exit_code_for
 
 GATHER = 0.01
@@ -107,6 +109,19 @@ class Journal(Protocol):
         Raises:
             JournalError: nothing of it is in the journal.
             LeaseError: the run belongs to another runner now; nothing of it is in the journal.
+        """
+
+    async def count_anew(self, horizon: float) -> None:
+        """Have the next decision get every start that still matters for rates of so many seconds.
+
+        Our own are among them.
+        """
+
+    async def orders(self, after: int) -> Sequence[Order]:
+        """Return what was asked of the run from other terminals, after the order of that number.
+
+        Raises:
+            JournalError: it cannot be read.
         """
 
     async def beat(self) -> None:
@@ -181,12 +196,17 @@ class _Turn:
     restarts: list[RestartRequested] = field(default_factory=list)
     looks: list[Look | LookAt | AskGate] = field(default_factory=list)
     is_decided: bool = False
+    counts_anew: bool = False
+    """Whether the journal hands over every start that matters, and not only the news of others."""
 
     def decide(self, starts: Sequence[Start]) -> Sequence[Event]:
         """Tell the campaign what came in and take down what it decides."""
         self.is_decided = True
         now = self.now()
-        self.campaign.take_note_of(starts, now)
+        if self.counts_anew:
+            self.campaign.count_anew(starts, now)
+        else:
+            self.campaign.take_note_of(starts, now)
         for fact in self.facts:
             for event in fact(now):
                 self.apply(event)
@@ -231,6 +251,7 @@ class Engine:
         beat: float = math.inf,
         share_every: float = math.inf,
         renew_every: float = math.inf,
+        hear_every: float = math.inf,
         skips: Mapping[int, str] = MappingProxyType({}),
         is_inherited: bool = False,
         gate: Gate | None = None,
@@ -247,6 +268,7 @@ class Engine:
             beat: the longest time in seconds between two looks of the watchers at the campaign.
             share_every: how often in seconds to see what other runs did while targets wait.
             renew_every: how often in seconds to say that the run is still ours.
+            hear_every: how often in seconds to see what other terminals ask of the run.
             skips: targets that are skipped from the start, by position, with the reason.
             is_inherited: the run was taken over from another host, which may still be asking.
             gate: who is asked before anything starts, if the policy has gates.
@@ -261,6 +283,7 @@ class Engine:
         self._share_every = share_every
         self._renew_every = renew_every
         self._renew_at = clock.now() + renew_every
+        self._hear_every = hear_every
         self._skips = skips
         self._is_inherited = is_inherited
         self._gate = gate
@@ -278,6 +301,8 @@ class Engine:
         """Run the campaign to its end, whatever that is."""
         self._put(self._take_up)
         async with anyio.create_task_group() as tasks:
+            if self._hear_every < math.inf:
+                tasks.start_soon(self._hear)
             while not self._is_over():
                 turn = await self._turn()
                 self._dispatch(turn.restarts, tasks)
@@ -301,6 +326,9 @@ class Engine:
         facts, self._inbox = self._inbox, []
         turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
         try:
+            if self._campaign.uncounted is not None:
+                await self._journal.count_anew(self._campaign.uncounted)
+                turn.counts_anew = True
             await self._journal.write(turn.decide)
             await self._keep_lease()
         except (JournalError, LeaseError) as error:
@@ -327,12 +355,13 @@ class Engine:
         """
         if self._journal_error is None:
             self._journal_error = error
-            self._notice("journal.lost", error=str(error))
+            self.notice("journal.lost", error=str(error))
         if self._campaign.stopping is None:
             what = "lease lost" if isinstance(error, LeaseError) else "journal"
             stop = RunStopping(at=self._clock.now(), reason=f"{what}: {error}", by="orchestrator")
             turn.apply(stop)
         if not turn.is_decided:
+            turn.counts_anew = False
             turn.decide(())
         turn.withdraw("the intent could not be written down")
         if isinstance(error, LeaseError) and not self._campaign.aborted:
@@ -355,7 +384,7 @@ class Engine:
             try:
                 await self._journal.testify(late)
             except JournalError as error:
-                self._notice("journal.lost", error=str(error))
+                self.notice("journal.lost", error=str(error))
 
     async def _wait(self) -> None:
         """Wait for news, or until the campaign has something to do by time alone."""
@@ -372,7 +401,8 @@ class Engine:
                 await self._news.wait()
 
     def _shared_news_at(self, now: float) -> float:
-        waiting = len(self._campaign.lanes) and self._campaign.stopping is None
+        campaign = self._campaign
+        waiting = len(campaign.lanes) and campaign.stopping is None and campaign.paused is None
         return now + self._share_every if waiting else math.inf
 
     def _is_over(self) -> bool:
@@ -509,6 +539,25 @@ class Engine:
             )  # fmt: skip
         self._tell_later(lambda now: campaign.hear_gate(reason, asked_at, now))
 
+    async def _hear(self) -> None:
+        """Put what other terminals ask for into the inbox, soon after they do."""
+        heard = self._campaign.last_order
+        while True:
+            await anyio.sleep(self._hear_every)
+            try:
+                orders = await self._journal.orders(heard)
+            except JournalError:
+                continue  # the next turn or beat meets the same trouble, and deals with it
+            for order in orders:
+                heard = order.number
+                self._put(partial(self._obey, order))
+
+    def _obey(self, order: Order, now: float) -> Sequence[Event]:
+        events = self._campaign.obey(order, now)
+        if any(isinstance(event, RunAborted) for event in events):
+            self._aborted_at = now + LAST_WORDS
+        return events
+
     async def _look(self, look: Look) -> None:
         began_at = self._clock.now()
         campaign, project_id = self._campaign, look.project_id
@@ -516,7 +565,7 @@ class Engine:
             states = await self._cloud.list_clusters(project_id, look.region)
         except CloudError as error:
             seen, retry_after = _error_of(error), error.retry_after
-            self._notice("look.failed", project=project_id, error=str(error))
+            self.notice("look.failed", project=project_id, error=str(error))
             self._tell_later(
                 lambda now: campaign.fail_to_observe(project_id, seen, now, retry_after)
             )
@@ -534,7 +583,7 @@ class Engine:
             self._tell_later(lambda _now: campaign.miss(position, gone))
         except CloudError as error:
             seen, retry_after = _error_of(error), error.retry_after
-            self._notice("look.failed", cluster=str(target), error=str(error))
+            self.notice("look.failed", cluster=str(target), error=str(error))
             self._tell_later(
                 lambda now: campaign.fail_to_observe_one(position, seen, now, retry_after)
             )
@@ -555,7 +604,8 @@ class Engine:
     def _tell(self, event: Event) -> None:
         self._each_watcher(lambda watcher: watcher.saw(event))
 
-    def _notice(self, notice: str, **facts: object) -> None:
+    def notice(self, notice: str, **facts: object) -> None:
+        """Tell the watchers of something that is no part of the run's history."""
         self._each_watcher(lambda watcher: watcher.noticed(notice, facts))
 
     async def _gather(self) -> None:
@@ -582,7 +632,7 @@ class Engine:
                 tell(watcher)
             except Exception as error:  # noqa: BLE001 - whatever a watcher raises is its own affair
                 self._watchers.remove(watcher)
-                self._notice("watcher.failed", watcher=type(watcher).__name__, error=repr(error))
+                self.notice("watcher.failed", watcher=type(watcher).__name__, error=repr(error))
 
 
 def _error_of(error: CloudError) -> ErrorInfo:

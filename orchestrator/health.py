@@ -35,6 +35,13 @@ class Health:
         for position, target in enumerate(targets):
             self._of_project.setdefault(target.project_id, []).append(position)
 
+    def move_to(self, limits: Limits) -> None:
+        """Keep other limits from now on, which have counted nobody yet."""
+        self._limits = limits
+        for position in self._down:
+            for gate in self._gates_of(position):
+                gate.down += 1
+
     @property
     def down(self) -> frozenset[int]:
         """Return who is down, by position."""
@@ -62,11 +69,7 @@ class Health:
         """Take note of one target; return the gates that have more room than before."""
         if is_down == (position in self._down):
             return []
-        gates = [
-            gate
-            for gate in self._limits.gates(self._targets[position])
-            if isinstance(gate.limit, Unavailable)
-        ]
+        gates = self._gates_of(position)
         if is_down:
             self._down.add(position)
         else:
@@ -74,6 +77,10 @@ class Health:
         for gate in gates:
             gate.down += 1 if is_down else -1
         return [] if is_down else gates
+
+    def _gates_of(self, position: int) -> list[Gate]:
+        gates = self._limits.gates(self._targets[position])
+        return [gate for gate in gates if isinstance(gate.limit, Unavailable)]
 
     def fade(self, now: float, exempt: Iterable[int]) -> None:
         """Count as down whoever was not looked at for too long, but for those who hold a slot."""

@@ -15,7 +15,7 @@ looks for those who may not be asked yet.
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.limits import Gate, Limits, Unavailable
@@ -62,6 +62,7 @@ class _Lane:
     gates: tuple[Gate, ...]
     pace: Pace
     door: Door
+    is_down: bool
     queue: list[int] = field(default_factory=list)
     is_placed: bool = False
     woken_by: Barrier | None = None
@@ -95,6 +96,19 @@ class Lanes:
         self._ticket = 0
         self._sought: list[tuple[int, int, Door]] = []
         self.wanted: set[str] = set()
+
+    def under(self, limits: Limits, targets: Sequence[Target]) -> "Lanes":
+        """Return the same targets waiting under other limits; what is known of projects stays."""
+        moved = Lanes(limits, self._paces)
+        for project_id, door in self._doors.items():
+            kept = moved.door(project_id)
+            kept.fresh_until, kept.shut_until = door.fresh_until, door.shut_until
+        for lane in self._lanes.values():
+            for position in lane.queue:
+                moved.put(position, targets[position], is_down=lane.is_down)
+        for not_before, position, is_down, target in self._later:
+            moved.put(position, target, not_before, is_down=is_down)
+        return moved
 
     def __len__(self) -> int:
         """Return how many targets wait."""
@@ -213,7 +227,7 @@ class Lanes:
                 and not (is_down and isinstance(gate.limit, Unavailable))
             )
             lane = self._lanes[key] = _Lane(
-                own, self._paces.of(target.project_id), self.door(target.project_id)
+                own, self._paces.of(target.project_id), self.door(target.project_id), is_down
             )
         heapq.heappush(lane.queue, position)
         if not lane.is_placed:

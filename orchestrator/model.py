@@ -330,6 +330,44 @@ class LimitsChanged(Event):
     max_failures: str
     by: str
     is_looser: bool
+    reason: str | None = None
+    order: int | None = None
+    """The number of the order that this obeys, if it came from another terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPaused(Event):
+    """Nothing new starts until somebody lets the run go on; what runs is followed."""
+
+    kind: ClassVar[str] = "run.paused"
+    by: str
+    reason: str | None = None
+    order: int | None = None
+
+    def describe(self) -> str:
+        """Say by whom the run is paused, and why: `paused by ana@bastion-1: disk alarm`."""
+        why = f": {self.reason}" if self.reason else ""
+        return f"paused by {self.by}{why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContinued(Event):
+    """Somebody let a paused run go on."""
+
+    kind: ClassVar[str] = "run.continued"
+    by: str
+    reason: str | None = None
+    order: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRefused(Event):
+    """An order from another terminal was not obeyed, and why; the run is as it was."""
+
+    kind: ClassVar[str] = "order.refused"
+    by: str
+    reason: str
+    order: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +388,7 @@ class RunStopping(Event):
     kind: ClassVar[str] = "run.stopping"
     reason: str
     by: str
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,6 +397,8 @@ class RunAborted(Event):
 
     kind: ClassVar[str] = "run.aborted"
     by: str
+    reason: str | None = None
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,6 +575,7 @@ EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
     for event in (
         RunnerStarted, RunResumed, LimitsChanged, RunStopping, RunAborted, RunFinished,
+        RunPaused, RunContinued, OrderRefused,
         AccountRefused, WindowChanged, GateClosed, GateOpened,
         WaveOpened, WaveSoaking, WaveFinished,
         RestartRequested, RestartWithdrawn, RestartAnswered, AnswerArrivedLate,

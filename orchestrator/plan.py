@@ -128,6 +128,11 @@ class Policy:
     window: Window = Window()
     """When anything may start; no part of the plan's identity, as spans count from its making."""
 
+    @property
+    def longest_interval(self) -> float:
+        """The longest interval of any rate, in seconds: for so long starts can matter."""
+        return max((limit.per for limit in self.limits if isinstance(limit, Rate)), default=0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:

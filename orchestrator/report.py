@@ -228,7 +228,8 @@ class ReportFold:
         if self._stopping is not None:
             return self._stopping.reason
         if self._aborted is not None:
-            return f"aborted by {self._aborted.by}"
+            why = f": {self._aborted.reason}" if self._aborted.reason else ""
+            return f"aborted by {self._aborted.by}{why}"
         return INTERRUPTED if self._end is None else None
 
     def exit_code(self) -> int:

@@ -49,14 +49,14 @@ from orchestrator.model import (
     Event,
     LimitsChanged,
     Outcome,
-    RunAborted,
+    RunContinued,
     RunFinished,
     RunResumed,
-    RunStopping,
     Target,
     WindowChanged,
 )
-from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, window_of
+from orchestrator.orders import Order, Standing
+from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser
 from orchestrator.preflight import prepare, window_at
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
@@ -72,10 +72,13 @@ TOOL_VERSION = version("fleet-restart-orchestrator")
 _SHARE_EVERY = 0.25
 """Seconds between two looks at what other runs did, while targets wait for a limit."""
 
+_HEAR_EVERY = 0.5
+"""Seconds between two looks at what other terminals ask of the run."""
+
 _BEAT = 0.25
 """Seconds between two looks of the watchers at the campaign."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,11 +258,18 @@ async def resume_run(
         )
         by = settings.operator or whoami()
 
-        def opening(history: Sequence[Event], now: float) -> Sequence[Event]:
-            wall = now + store.clock.wall_offset
-            return _opening(
-                record, history, settings, again, loosen=loosen, by=by, now=now, wall=wall
-            )
+        def opening(
+            history: Sequence[Event], pending: Sequence[Order], now: float
+        ) -> Sequence[Event]:
+            standing = Standing.after(record.plan.policy, history)
+            # Orders that the last runner did not live to take are obeyed first: none is forgotten,
+            # and whoever resumes has the last word, as over an order that was taken.
+            obeyed = standing.obey_all(pending, len(record.plan.targets), now)
+            opening = _opening(
+                record, history, standing, settings, again,
+                loosen=loosen, by=by, now=now, wall=now + store.clock.wall_offset,
+            )  # fmt: skip
+            return [*obeyed, *opening]
 
         return await carry_out(
             store, record, service.cloud, settings,
@@ -268,7 +278,8 @@ async def resume_run(
         )  # fmt: skip
 
 
-_Opening = Callable[[Sequence[Event], float], Sequence[Event]]
+_Opening = Callable[[Sequence[Event], Sequence[Order], float], Sequence[Event]]
+"""From the history, and the orders that no runner took, make what has to be recorded first."""
 
 
 async def carry_out(
@@ -278,20 +289,24 @@ async def carry_out(
     settings: Settings,
     *,
     watch: Watch | None = None,
-    opening: _Opening = lambda _history, _now: (),
+    opening: _Opening = lambda _history, _pending, _now: (),
     skips: Mapping[int, str] = MappingProxyType({}),
     owner: str | None = None,
     accounts: Mapping[str, str] = MappingProxyType({}),
 ) -> Result:
     """Take the run's lease, replay its history, run it to its end, and write its report."""
     plan, owner = record.plan, owner or record.operator
-    horizon = _horizon(plan.policy, settings.policy, *await _policies_since(store, record))
-    journal = await store.journal(record.run_id, horizon=horizon, owner=owner)
+    journal = await store.journal(
+        record.run_id, horizon=settings.policy.longest_interval, owner=owner
+    )
     try:
         # Only with the lease nobody else can add to the history while it is read.
         history = await events_of(store, record.run_id)
         others: list[Start] = []
-        first = opening(history, store.clock.now())
+        standing = Standing.after(plan.policy, history)
+        pending = await journal.orders(standing.last_order)
+        first = opening(history, pending, store.clock.now())
+        await journal.count_anew(_horizon(plan.policy, [*history, *first]))
 
         def begin(starts: Sequence[Start]) -> Sequence[Event]:
             others.extend(starts)
@@ -334,6 +349,7 @@ async def carry_out(
                 beat=_BEAT if watchers else math.inf,
                 share_every=_SHARE_EVERY if record.world == REAL else math.inf,
                 renew_every=LEASE_TTL / 3,
+                hear_every=_HEAR_EVERY,
                 skips=skips,
                 is_inherited=journal.is_inherited,
                 gate=CommandGate(campaign.policy.gates, timeout=campaign.policy.gate_timeout),
@@ -379,6 +395,7 @@ async def _held_by_the_dead(store: Store, record: RunRecord) -> Mapping[str, int
 def _opening(
     record: RunRecord,
     history: Sequence[Event],
+    standing: Standing,
     settings: Settings,
     again: frozenset[Outcome],
     *,
@@ -388,13 +405,11 @@ def _opening(
     wall: float,
 ) -> Sequence[Event]:
     """Return what has to be recorded before a run goes on; `wall` is `now` by the wall clock."""
-    is_stopped, is_complete = False, False
+    is_complete = False
     for event in history:
         match event:
-            case RunStopping() | RunAborted():
-                is_stopped = True
             case RunResumed():
-                is_stopped = is_complete = False
+                is_complete = False
             case RunFinished(outcome=outcome):
                 is_complete = outcome == "completed"
             case _:
@@ -405,16 +420,18 @@ def _opening(
             "--only failed,unknown takes some up again"
         )
     events: list[Event] = []
-    if is_stopped or again:
+    if standing.stopping is not None or standing.aborted or again:
         events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
-    events.extend(_changed_limits(record, history, settings, loosen=loosen, by=by, now=now))
-    events.extend(_changed_window(record, history, settings, by=by, now=now, wall=wall))
+    elif standing.paused is not None:
+        events.append(RunContinued(at=now, by=by))
+    events.extend(_changed_limits(record, standing, settings, loosen=loosen, by=by, now=now))
+    events.extend(_changed_window(record, standing, settings, by=by, now=now, wall=wall))
     return events
 
 
 def _changed_window(
     record: RunRecord,
-    history: Sequence[Event],
+    standing: Standing,
     settings: Settings,
     *,
     by: str,
@@ -426,10 +443,7 @@ def _changed_window(
     Raises:
         UsageError: the window is over, and no other was given.
     """
-    old = record.plan.policy.window
-    for event in history:
-        if isinstance(event, WindowChanged):
-            old = window_of(event)
+    old = standing.policy.window
     asked = window_at(settings.window, wall)
     new = Window(
         **{
@@ -450,7 +464,7 @@ def _changed_window(
 
 def _changed_limits(
     record: RunRecord,
-    history: Sequence[Event],
+    standing: Standing,
     settings: Settings,
     *,
     loosen: bool,
@@ -458,10 +472,7 @@ def _changed_limits(
     now: float,
 ) -> Sequence[Event]:
     """Return the change that options of `resume` make to the limits, if they make one."""
-    old = record.plan.policy
-    for event in history:
-        if isinstance(event, LimitsChanged):
-            old = changed_policy(old, event)
+    old = standing.policy
     rates = [limit for limit in old.limits if isinstance(limit, Rate)]
     slots = [limit for limit in old.limits if not isinstance(limit, Rate)]
     if _is_said(settings, "limits.rate"):
@@ -648,28 +659,25 @@ def _always(url: str, _project_id: str, _region: str | None) -> str:
 def _signals_to(engine: Engine) -> Iterator[None]:
     """Let the signals that mean "stop" interrupt the engine instead of the process.
 
-    Not a task that receives them: the engine has the only task group, and a signal needs no task.
+    A terminal that is gone stops nothing: the run goes on, or stays paused, and any other terminal
+    steers it. Not a task that receives them: the engine has the only task group, and a signal needs
+    no task.
     """
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    for number in _STOPS:
         loop.add_signal_handler(number, engine.interrupt, number.name)
+    loop.add_signal_handler(signal.SIGHUP, engine.notice, "terminal.lost")
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number in (*_STOPS, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
-async def _policies_since(store: Store, record: RunRecord) -> Sequence[Policy]:
-    """Return the policies that operators gave the run after it was planned."""
-    return [
-        changed_policy(record.plan.policy, event)
-        for event in await events_of(store, record.run_id)
-        if isinstance(event, LimitsChanged)
-    ]
-
-
-def _horizon(*policies: Policy) -> float:
-    """Return for how long starts of others can matter: the longest interval of any rate."""
-    limits = [limit for policy in policies for limit in policy.limits]
-    return max((limit.per for limit in limits if isinstance(limit, Rate)), default=0.0)
+def _horizon(policy: Policy, history: Sequence[Event]) -> float:
+    """Return for how long starts can matter: the longest interval of any rate there ever was."""
+    longest = policy.longest_interval
+    for event in history:
+        if isinstance(event, LimitsChanged):
+            longest = max(longest, changed_policy(policy, event).longest_interval)
+    return longest

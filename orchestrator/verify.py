@@ -35,8 +35,10 @@ from orchestrator.model import (
     RestartUnsettled,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     TargetEnded,
@@ -274,6 +276,7 @@ class _History:
         self._complaints = complaints
         self._is_stopping = False
         self._is_aborted = False
+        self._is_paused = False
         self._failures = 0
         self._finished: RunFinished | None = None
         self._unended: list[int] = []
@@ -306,11 +309,13 @@ class _History:
                 self._finished = None
             case RunResumed():
                 self._finished = None
-                self._is_stopping = self._is_aborted = False
+                self._is_stopping = self._is_aborted = self._is_paused = False
                 self._failures = 0
                 for story in self.stories:
                     if story.outcome in event.again:
                         story.reopen()
+            case RunPaused() | RunContinued():
+                self._is_paused = isinstance(event, RunPaused)
             case RunStopping():
                 self._is_stopping = True
             case RunAborted():
@@ -359,6 +364,8 @@ class _History:
         allowed = self._policy.max_failures.of(len(self.stories))
         if self._is_stopping:
             self._complaints.broken.append(f"{name} was asked for after the run had been stopped")
+        elif self._is_paused:
+            self._complaints.broken.append(f"{name} was asked for while the run was paused")
         elif self._failures > allowed:
             self._complaints.broken.append(
                 f"{name} was asked for after {_many(self._failures, 'failure')}; "

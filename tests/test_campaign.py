@@ -39,7 +39,9 @@ from orchestrator.model import (
     RestartRequested,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     Target,
@@ -790,6 +792,80 @@ def test_limits_may_change_between_two_lives_of_a_run() -> None:
     again.turn()
     assert again.asked == []
     assert again.campaign.allowed == 3
+
+
+def test_a_paused_run_starts_nothing_and_opens_no_wave() -> None:
+    """While paused nothing starts, what runs comes to its end, and the next wave waits."""
+    play = Play(3, canary=1, limits=(Concurrency(1),))
+    play.turn()
+    play.apply(RunPaused(at=play.now, by="ana"))
+    play.restart()
+    play.wait(500.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert [event.target for event in play.asked] == [0]
+    assert not play.is_over()
+    assert play.campaign.wake_at(play.now) == math.inf
+    play.apply(RunContinued(at=play.now, by="ana"))
+    play.turn()
+    play.wait(2.0)
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_a_call_that_has_not_left_meets_the_pause() -> None:
+    """Right before each call it is asked once more whether it may be made."""
+    play = Play(1)
+    play.turn()
+    [asked] = play.asked
+    assert play.campaign.objection(asked, play.now) is None
+    play.apply(RunPaused(at=play.now, by="ana", reason="alarm"))
+    assert play.campaign.objection(asked, play.now) == "paused by ana: alarm"
+
+
+def test_other_limits_hold_from_the_moment_they_are_given() -> None:
+    """Nothing starts until every start is counted anew; then the new limits hold for all."""
+    play = Play(20, limits=(Concurrency(10),))
+    play.turn()
+    assert len(play.asked) == 10
+    change = LimitsChanged(
+        at=play.now, limits=("4", "2/60s"), max_failures="1", by="ana", is_looser=True
+    )
+    play.apply(change)
+    for target in range(8):
+        play.answer(Verdict.REFUSED if target % 2 else Verdict.BUSY, target, error=ERROR)
+    assert len(play.asked) == 10
+    horizons = [play.campaign.uncounted]
+    own = [track.start for track in play.campaign.tracks.values()]
+    play.campaign.count_anew([*own, foreign(play)], play.now)
+    assert [*horizons, play.campaign.uncounted] == [60.0, None]
+    assert play.campaign.allowed == 1
+    [slots, rate] = play.campaign.limits.fleet_gates()
+    assert (slots.taken(play.now), rate.taken(play.now)) == (3, 3)
+    play.turn()
+    assert len(play.asked) == 10
+
+
+def test_those_who_wait_keep_their_turn_under_other_limits() -> None:
+    """The order of the plan, and a wait that was told, survive a change of limits."""
+    play = Play(6, limits=(Concurrency(1),))
+    play.turn()
+    play.answer(Verdict.BUSY, error=ERROR)
+    assert [event.target for event in play.asked] == [0, 1]
+    play.apply(
+        LimitsChanged(at=play.now, limits=("3",), max_failures="0", by="ana", is_looser=True)
+    )
+    play.campaign.count_anew([track.start for track in play.campaign.tracks.values()], play.now)
+    play.turn()
+    assert [event.target for event in play.asked] == [0, 1, 2, 3]
+    play.wait(3.0)
+    play.restart(target=1)
+    assert [event.target for event in play.asked][:5] == [0, 1, 2, 3, 0]
+
+
+def foreign(play: Play) -> Start:
+    return Start(
+        run_id="other", target=0, attempt=1, project_id="p0", cluster_id="x", region=None,
+        labels=(), granted_at=play.now,
+    )  # fmt: skip
 
 
 def test_the_rate_of_a_lost_answer_is_held_until_it_is_certain() -> None:

@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from orchestrator.campaign import Campaign
 from orchestrator.css import answers
-from orchestrator.engine import Ending, Engine, Runner, Watcher
+from orchestrator.engine import LAST_WORDS, Ending, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, JournalError, LeaseError, UnavailableError
 from orchestrator.journal import MemoryStore
 from orchestrator.limits import Concurrency, Start
@@ -19,9 +19,12 @@ from orchestrator.model import (
     Outcome,
     RestartRequested,
     RestartWithdrawn,
+    RunContinued,
+    RunPaused,
     RunStopping,
     TargetEnded,
 )
+from orchestrator.orders import Order, OrderKind
 from orchestrator.plan import Policy, Portion, make_plan
 from orchestrator.simulator import Record, Service, parse_scenario
 from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
@@ -45,13 +48,25 @@ class FailingJournal:
         self._run_id = run_id
         self._error = error
         self.fails = False
+        self.is_unreadable = False
         self.written: list[Event] = []
+        self.given: list[Order] = []
         self.evidence: list[Event] = []
 
     async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
         if self.fails:
             raise self._error
         self.written.extend(decide(()))
+
+    async def count_anew(self, horizon: float) -> None:
+        del horizon
+        if self.fails:
+            raise self._error
+
+    async def orders(self, after: int) -> Sequence[Order]:
+        if self.is_unreadable:
+            raise self._error
+        return [order for order in self.given if order.number > after]
 
     async def beat(self) -> None:
         if self.fails:
@@ -86,7 +101,14 @@ class Scene:
             runner=Runner(owner="ana", host="bastion", pid=1, version="0"),
             watchers=[Deaf() for _ in range(watchers)] + [self],
             renew_every=20.0,
+            hear_every=0.5,
         )
+        self.began_at = self.clock.now()
+
+    def order(self, kind: OrderKind) -> None:
+        number = len(self.journal.given) + 1
+        asked = Order(at=self.clock.now(), by="ben", kind=kind, reason="because", number=number)
+        self.journal.given.append(asked)
 
     def saw(self, event: Event) -> None:
         self.told.append(event)
@@ -249,6 +271,56 @@ def test_one_interrupt_lets_what_runs_come_to_its_end() -> None:
     assert scene.campaign.counts()[Outcome.RESTARTED] == 4
     stop = next(event for event in scene.told if isinstance(event, RunStopping))
     assert stop.reason == "interrupted by SIGTERM"
+
+
+def test_a_paused_run_waits_and_goes_on() -> None:
+    """Within a second of an order nothing new starts; what runs is followed, and it goes on."""
+
+    async def pause_and_go_on(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.order(OrderKind.PAUSE)
+        await anyio.sleep(1.0)
+        assert scene.campaign.paused is not None
+        await anyio.sleep(3000)
+        assert scene.executed() == 4
+        assert scene.campaign.counts()[Outcome.RESTARTED] == 4
+        scene.order(OrderKind.CONTINUE)
+
+    scene, ending = play(pause_and_go_on)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.executed() == 6
+    assert [e.order for e in scene.told if isinstance(e, RunPaused | RunContinued)] == [1, 2]
+
+
+def test_an_order_to_abort_ends_it_with_the_reason() -> None:
+    """An abort from another terminal is the second signal, and says whose it was."""
+
+    async def abort(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.order(OrderKind.ABORT)
+
+    scene, ending = play(abort)
+    assert ending.exit_code is ExitCode.ABORTED
+    assert scene.told[-1].at < scene.began_at + 10 + 0.5 + LAST_WORDS + 0.1
+    assert scene.campaign.stopping is not None
+    assert scene.campaign.stopping.reason == "aborted by ben: because"
+
+
+def test_orders_that_cannot_be_read_are_read_later() -> None:
+    """A journal that cannot be read for a moment loses no order."""
+
+    async def fail_for_a_moment(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.journal.is_unreadable = True
+        scene.order(OrderKind.DRAIN)
+        await anyio.sleep(5)
+        assert scene.campaign.stopping is None
+        scene.journal.is_unreadable = False
+        await anyio.sleep(1)
+        assert scene.campaign.stopping is not None
+
+    _, ending = play(fail_for_a_moment)
+    assert ending.exit_code is ExitCode.STOPPED
 
 
 def test_a_watcher_that_fails_is_dismissed() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.lanes import PATIENCE, Lanes
-from orchestrator.limits import Concurrency, Limits, Rate, Start, StartChange
+from orchestrator.limits import Concurrency, Limits, Rate, Start, StartChange, Unavailable
 from orchestrator.model import Target
 
 
@@ -181,3 +181,28 @@ def test_a_grant_costs_little_among_many() -> None:
             row = row.after(StartChange(settled_at=float(now), ended_at=float(now)))
             lanes.changed(limits.note(row, now), now)
     assert asked == 50_000
+
+
+def test_who_waits_goes_on_waiting_under_other_limits() -> None:
+    """Order, waits that were told, who is down, and what is known of projects survive a change."""
+    targets = [target(n, "a") for n in range(4)] + [target(n, "b") for n in range(4, 6)]
+    before = Limits([Concurrency(1)])
+    lanes = Lanes(before)
+    open_all(lanes, targets[:4])
+    for position, subject in enumerate(targets[:5]):
+        lanes.put(position, subject, is_down=position == 3)
+    lanes.put(5, targets[5], 50.0)
+    assert take_all(lanes, before, targets, 0.0) == [0]
+    after = Limits([Concurrency(9), Unavailable(1, "project")])
+    after.note(start_of(0, targets[0], 0.0), 0.0)
+    moved = lanes.under(after, targets)
+    assert len(moved) == 5
+    # Who is down passes the limit on what is unavailable; project b was never looked at.
+    assert take_all(moved, after, targets, 0.0) == [3]
+    assert moved.wanted == {"b"}
+    moved.door("b").fresh_until = math.inf
+    moved.changed((moved.door("b"),), 1.0)
+    assert take_all(moved, after, targets, 1.0) == [4]
+    after.note(start_of(4, targets[4], 1.0).after(StartChange(settled_at=2.0, ended_at=2.0)), 2.0)
+    moved.changed(after.all_gates(), 60.0)
+    assert take_all(moved, after, targets, 60.0) == [5]

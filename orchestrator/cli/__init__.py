@@ -17,7 +17,11 @@ from orchestrator.errors import ExitCode, OrchestratorError
 
 _COMMANDS = {
     "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
-    "resume": ("orchestrator.cli.resume", "Go on with a run that stopped or crashed."),
+    "resume": ("orchestrator.cli.resume", "Go on with a run that is paused, stopped or crashed."),
+    "pause": ("orchestrator.cli.steer", "Let a live run start nothing new until resume."),
+    "drain": ("orchestrator.cli.steer", "Let a live run finish what runs, and end."),
+    "abort": ("orchestrator.cli.steer", "End a live run at once."),
+    "limit": ("orchestrator.cli.steer", "Give a live run other limits."),
     "resolve": ("orchestrator.cli.history", "Settle an unknown by what a person knows."),
     "verify": ("orchestrator.cli.history", "Recompute whether a run kept its promises."),
     "credentials": ("orchestrator.cli.credentials", "Show and try each project's credential."),
@@ -70,6 +74,23 @@ def commands() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command line; return its exit code."""
+    try:
+        return _carry_out(arguments)
+    finally:
+        _let_go_of_dead_streams()
+
+
+def _let_go_of_dead_streams() -> None:
+    """Drop what a terminal that is gone cannot take: it must not change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _carry_out(arguments: Sequence[str] | None) -> int:
     try:
         code = commands.main(
             args=None if arguments is None else list(arguments),

@@ -1,5 +1,7 @@
 """The last lines of a run: how it ended, where the report is, how to go on."""
 
+import contextlib
+
 import click
 
 from orchestrator.errors import ExitCode
@@ -16,4 +18,5 @@ def say_how_it_ended(result: Result) -> None:
         lines.append(f"report: {result.report}")
     if result.exit_code in {ExitCode.STOPPED, ExitCode.ABORTED, ExitCode.UNAVAILABLE}:
         lines.append(f"to go on: orchestrator resume {result.run_id}")
-    click.echo("\n".join(lines), err=True)
+    with contextlib.suppress(OSError):  # the terminal is gone; journal and report say it, too
+        click.echo("\n".join(lines), err=True)

@@ -1,4 +1,4 @@
-"""`orchestrator resume`: go on with a run that was stopped, or whose runner died."""
+"""`orchestrator resume`: go on with a run that is paused, was stopped, or whose runner died."""
 
 import sys
 from collections.abc import Mapping
@@ -18,16 +18,19 @@ from orchestrator.cli.options import (
     settings_with,
 )
 from orchestrator.cli.passcode import passcode_prompt
+from orchestrator.cli.steer import say_what_came_of_it
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import Settings
-from orchestrator.errors import UsageError
+from orchestrator.errors import ExitCode, UsageError
 from orchestrator.model import Outcome
 from orchestrator.session import Watch, resume_run
+from orchestrator.steering import continue_if_paused
+from orchestrator.whoami import whoami
+
+LIMITS = ("limits.max_concurrency", "limits.rate", "limits.max_failures")
 
 SETTINGS = (
-    "limits.max_concurrency",
-    "limits.rate",
-    "limits.max_failures",
+    *LIMITS,
     "window.not_before",
     "window.cutoff",
     "window.deadline",
@@ -58,14 +61,22 @@ AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outc
     help="Take these up again, too: some of failed, refused, unknown, skipped.",
 )  # fmt: skip
 @click.option("--loosen", is_flag=True, help="Allow limits that are wider than before.")
+@click.option("--reason", metavar="TEXT", help="Why a paused run goes on, for the history.")
 @settings_options(SETTINGS)
 def resume(
-    run: str | None, *, only: str | None, loosen: bool, config_file: Path | None, **given: Any
+    run: str | None,
+    *,
+    only: str | None,
+    loosen: bool,
+    reason: str | None,
+    config_file: Path | None,
+    **given: Any,
 ) -> int:
     """Go on with RUN, or with the only run that is not finished.
 
-    What was in flight is looked at first and never asked twice; then the run goes on within the
-    limits it was started with, unless others are given here. Failures so far are acknowledged.
+    A paused run whose runner is alive goes on there. Otherwise it is taken up here: what was in
+    flight is looked at first and never asked twice; then the run goes on within the limits it was
+    started with, unless others are given here. Failures so far are acknowledged.
     """
     chosen = outcomes(only) or frozenset()
     if not chosen <= set(AGAIN):
@@ -73,6 +84,18 @@ def resume(
         raise UsageError(f"--only {only}: {wrong} is done and not taken up again")
     options = options_in(given)
     load = partial(_load, options, config_file)
+    settings = load({})
+    changes = any(options[name] for name in LIMITS)
+    continued = anyio.run(
+        partial(
+            continue_if_paused, settings, run,
+            by=settings.operator or whoami(), reason=reason,
+            is_plain=not changes and only is None,
+        )
+    )  # fmt: skip
+    if continued is not None:
+        say_what_came_of_it(*continued)
+        return ExitCode.OK
 
     def watch(settings: Settings) -> Watch:
         return partial(watchers_for, settings, sys.stderr)

@@ -35,6 +35,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
 )
+from orchestrator.orders import NewLimits
 from orchestrator.plan import Plan, Policy, Wave
 
 T = TypeVar("T")
@@ -183,6 +184,19 @@ _BY_HAND: Mapping[type[Event], Callable[[Any], dict[str, Any]]] = {
     RestartSettling: _settling,
     TargetEnded: _ended,
 }
+
+
+# ---------------------------------------------------------------------------------------- orders
+
+
+def wanted_to_dict(wanted: NewLimits) -> dict[str, Any]:
+    """Return the limits of an order as a JSON-able dict."""
+    return _write(wanted, _writing(NewLimits))
+
+
+def wanted_from_dict(data: Mapping[str, Any]) -> NewLimits:
+    """Return the limits that `wanted_to_dict` wrote."""
+    return _read(NewLimits, data)
 
 
 # ------------------------------------------------------------------------------------------ plan

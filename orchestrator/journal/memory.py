@@ -52,6 +52,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
 )
+from orchestrator.orders import Order
 
 _Key = tuple[str, int, int]
 _Cluster = tuple[str, str, str]
@@ -67,6 +68,7 @@ class _Run:
     wall_created_at: float
     events: list[Event] = field(default_factory=list)
     lease: LeaseRecord | None = None
+    orders: list[Order] = field(default_factory=list)
 
 
 class _Ledger:
@@ -220,6 +222,13 @@ class MemoryStore:
         if run is not None and run.events:
             yield list(run.events)
 
+    async def run_events(self, run_id: str) -> list[Event]:
+        """Return those of a run's events that concern no single target."""
+        await anyio.lowlevel.checkpoint()
+        run = self._runs.get(run_id)
+        events = [] if run is None else run.events
+        return [event for event in events if not isinstance(event, TargetEvent)]
+
     async def starts(self, world: str) -> list[Start]:
         """Return the whole ledger of a world, in the order of grants."""
         await anyio.lowlevel.checkpoint()
@@ -261,6 +270,19 @@ class MemoryStore:
         await anyio.lowlevel.checkpoint()
         run = self._runs.get(run_id)
         return None if run is None else run.lease
+
+    async def give(self, run_id: str, order: Order) -> Order:
+        """Keep an order to a run; return it with its number."""
+        await anyio.lowlevel.checkpoint()
+        orders = self._run(run_id).orders
+        orders.append(replace(order, number=len(orders) + 1))
+        return orders[-1]
+
+    async def orders(self, run_id: str, after: int) -> list[Order]:
+        """Return the orders of a run whose numbers are greater."""
+        await anyio.lowlevel.checkpoint()
+        run = self._runs.get(run_id)
+        return [] if run is None else run.orders[after:]
 
     async def journal(
         self, run_id: str, *, horizon: float, owner: str = "", ttl: float = LEASE_TTL
@@ -340,6 +362,8 @@ class MemoryJournal:
         self._horizon = horizon
         self._ttl = ttl
         self._seen: int | None = None
+        self._without: str | None = run.record.run_id
+        """Whose starts are not handed over: our own, but when all are counted anew."""
         self._closed = False
 
     @property
@@ -370,8 +394,19 @@ class MemoryJournal:
         self._ledger.take_over(self._run.record.world, draft.rows)
         self._run.events.extend(events)
         self._seen = seen
+        self._without = self._run.record.run_id
         if self._clock.now() >= lease.heartbeat_at + self._ttl / RENEWALS:
             self._renew(lease)
+
+    async def count_anew(self, horizon: float) -> None:
+        """Have the next decision get every start that can still matter, ours among them."""
+        await anyio.lowlevel.checkpoint()
+        self._horizon, self._seen, self._without = horizon, None, None
+
+    async def orders(self, after: int) -> list[Order]:
+        """Return the orders of the run whose numbers are greater."""
+        await anyio.lowlevel.checkpoint()
+        return self._run.orders[after:]
 
     async def beat(self) -> None:
         """Renew the lease."""
@@ -406,7 +441,7 @@ class MemoryJournal:
 
     def _foreign(self) -> list[Start]:
         record = self._run.record
-        changed = self._ledger.since(self._seen or 0, record.world, record.run_id)
+        changed = self._ledger.since(self._seen or 0, record.world, self._without)
         if self._seen is not None:
             return changed
         now = self._clock.now()

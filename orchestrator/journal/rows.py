@@ -11,6 +11,7 @@ from orchestrator.journal.lease import LeaseRecord
 from orchestrator.journal.store import Lasted, RunRecord, no_such_run, spans_of
 from orchestrator.limits import Start
 from orchestrator.model import WHOLE, Event, Target
+from orchestrator.orders import Order, OrderKind
 
 STARTS = """SELECT (SELECT run_id FROM run WHERE number = start.run), target, attempt, project_id,
     cluster_id, region, labels, granted_at, settled_at, ended_at, returned FROM start"""
@@ -47,6 +48,10 @@ _MOMENTS = """SELECT kind, at, target, CASE kind WHEN 'target.ended' THEN data -
         'restart.settling', 'restart.unsettled', 'target.ended') ORDER BY seq"""
 _KINDS = """SELECT target, data ->> 'kind' FROM target
     WHERE run = ? AND data ->> 'kind' IS NOT NULL"""
+_ORDERS = """SELECT number, at, kind, given_by, reason, wanted FROM run_order
+    WHERE run = (SELECT number FROM run WHERE run_id = ?) AND number > ? ORDER BY number"""
+_RUN_EVENTS = """SELECT at, kind, target, data FROM event
+    WHERE run = (SELECT number FROM run WHERE run_id = ?) AND target IS NULL ORDER BY seq"""
 _RUN_EVENT = "SELECT at, kind, target, data FROM event WHERE run = ? AND seq = ?"
 
 
@@ -141,6 +146,18 @@ def _lease(row: tuple[Any, ...]) -> LeaseRecord:
 def run_ids(connection: sqlite3.Connection) -> list[str]:
     """Return the ids of all runs, newest first."""
     return [row[0] for row in connection.execute("SELECT run_id FROM run ORDER BY number DESC")]
+
+
+def run_number(connection: sqlite3.Connection, run_id: str) -> int:
+    """Return the number that stands for a run in the other tables.
+
+    Raises:
+        JournalError: there is none of that id.
+    """
+    row = connection.execute("SELECT number FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    if row is None:
+        raise no_such_run(run_id, run_ids(connection))
+    return int(row[0])
 
 
 def run_row(record: RunRecord, wall: float) -> tuple[Any, ...]:
@@ -239,3 +256,33 @@ def events_after(
     """Return the next events of a run, at most so many, and the number of the last."""
     found = connection.execute(_EVENTS, (run_id, seen, most)).fetchall()
     return found[-1][0] if found else seen, [codec.event_from_row(*row[1:]) for row in found]
+
+
+def run_events(connection: sqlite3.Connection, run_id: str) -> list[Event]:
+    """Return those of a run's events that concern no single target, in the order of writing."""
+    return [codec.event_from_row(*row) for row in connection.execute(_RUN_EVENTS, (run_id,))]
+
+
+# ---------------------------------------------------------------------------------------- orders
+
+
+def order_row(order: Order) -> tuple[Any, ...]:
+    """Return the columns of an order but for its run."""
+    wanted = codec.wanted_to_dict(order.wanted) if order.wanted is not None else None
+    text = None if wanted is None else codec.to_text(wanted)
+    return order.number, order.at, order.kind.value, order.by, order.reason, text
+
+
+def orders_after(connection: sqlite3.Connection, run_id: str, after: int) -> list[Order]:
+    """Return the orders of a run whose numbers are greater."""
+    return [
+        Order(
+            number=number,
+            at=at,
+            kind=OrderKind(kind),
+            by=by,
+            reason=reason,
+            wanted=None if wanted is None else codec.wanted_from_dict(json.loads(wanted)),
+        )
+        for number, at, kind, by, reason, wanted in connection.execute(_ORDERS, (run_id, after))
+    ]

@@ -49,7 +49,15 @@ _FIRST = (
         WHERE ended_at IS NULL AND returned = 0""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_ORDERS = (
+    # What other terminals ask of a run, never changed: see orders.py.
+    """CREATE TABLE run_order (
+        run INTEGER NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+        given_by TEXT NOT NULL, reason TEXT, wanted TEXT,
+        PRIMARY KEY (run, number)) WITHOUT ROWID""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST, _ORDERS)
 """Each step leads from one schema version to the next."""
 
 

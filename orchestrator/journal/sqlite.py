@@ -8,6 +8,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from orchestrator.journal.thread import Worker
 from orchestrator.journal.writing import Writing
 from orchestrator.limits import Start
 from orchestrator.model import Event
+from orchestrator.orders import Order
 
 T = TypeVar("T")
 
@@ -45,6 +47,8 @@ BATCH = 2000
 _INSERT_TARGET = "INSERT INTO target VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_RUN = """INSERT INTO run (run_id, created_at, wall_created_at, operator, change, world,
     tool_version, targets, plan, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_NEXT_ORDER = "SELECT COALESCE(max(number), 0) + 1 FROM run_order WHERE run = ?"
+_INSERT_ORDER = "INSERT INTO run_order VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 # -------------------------------------------------------------------------------------- the store
@@ -161,6 +165,10 @@ class SqliteStore:
             if len(batch) < BATCH:
                 return
 
+    async def run_events(self, run_id: str) -> list[Event]:
+        """Return those of a run's events that concern no single target."""
+        return await self._read(partial(rows.run_events, run_id=run_id))
+
     async def starts(self, world: str) -> list[Start]:
         """Return the whole ledger of a world, in the order of grants."""
         return await self._read(partial(rows.starts_of, world=world))
@@ -176,6 +184,14 @@ class SqliteStore:
     async def lease(self, run_id: str) -> LeaseRecord | None:
         """Return who works on a run or did last."""
         return await self._read(partial(rows.lease_of, run_id=run_id))
+
+    async def give(self, run_id: str, order: Order) -> Order:
+        """Keep an order to a run, durably; return it with its number."""
+        return await self._worker.run(partial(self._give, run_id, order))
+
+    async def orders(self, run_id: str, after: int) -> list[Order]:
+        """Return the orders of a run whose numbers are greater."""
+        return await self._read(partial(rows.orders_after, run_id=run_id, after=after))
 
     async def journal(
         self, run_id: str, *, horizon: float, owner: str = "", ttl: float = LEASE_TTL
@@ -209,6 +225,14 @@ class SqliteStore:
             connection.execute(_INSERT_RUN, rows.run_row(record, wall))
             [number] = connection.execute("SELECT last_insert_rowid()").fetchone()
             connection.executemany(_INSERT_TARGET, rows.target_rows(number, record))
+
+    def _give(self, run_id: str, order: Order) -> Order:
+        with self._file.words("write to"), self._file.transaction() as connection:
+            run = rows.run_number(connection, run_id)
+            [number] = connection.execute(_NEXT_ORDER, (run,)).fetchone()
+            given = replace(order, number=number)
+            connection.execute(_INSERT_ORDER, (run, *rows.order_row(given)))
+        return given
 
     def _summary(
         self, line: tuple[Any, ...], last: Event | None, lease: LeaseRecord | None
@@ -263,6 +287,14 @@ class SqliteJournal:
     async def write(self, decide: Decide) -> None:
         """Decide and record in one durable transaction; the thread does one after another."""
         await self._worker.run(partial(self._writing.write, decide))
+
+    async def count_anew(self, horizon: float) -> None:
+        """Have the next decision get every start that can still matter, ours among them."""
+        await self._worker.run(partial(self._writing.count_anew, horizon))
+
+    async def orders(self, after: int) -> list[Order]:
+        """Return the orders of the run whose numbers are greater."""
+        return await self._worker.run(partial(self._writing.orders, after))
 
     async def beat(self) -> None:
         """Renew the lease."""

@@ -40,6 +40,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetRelapsed,
 )
+from orchestrator.orders import Order
 from orchestrator.plan import Plan
 
 Decide = Callable[[Sequence[Start]], Sequence[Event]]
@@ -155,13 +156,27 @@ class RunJournal(Protocol):
 
         `decide` is called once, under the store's lock and perhaps on another thread. Its first
         call gets every start of other runs that can still matter, later ones those that changed
-        since the last call that came through. If it returns nothing, nothing is written; what it
-        raises comes out unchanged, and nothing is written either. A cancelled call has either not
-        begun or comes to its end.
+        since the last call that came through; see `count_anew`. If it returns nothing, nothing is
+        written; what it raises comes out unchanged, and nothing is written either. A cancelled call
+        has either not begun or comes to its end.
 
         Raises:
             JournalError: nothing of it is in the journal; it may be tried again.
             LeaseError: the run belongs to another runner now; nothing of it is in the journal.
+        """
+
+    async def count_anew(self, horizon: float) -> None:
+        """Have the next decision get every start that can still matter, ours among them.
+
+        Args:
+            horizon: the longest interval of the run's rates from now on, in seconds.
+        """
+
+    async def orders(self, after: int) -> list[Order]:
+        """Return the orders of the run whose numbers are greater, in their order.
+
+        Raises:
+            JournalError: they cannot be read.
         """
 
     async def beat(self) -> None:
@@ -218,6 +233,9 @@ class Store(Protocol):
     def events(self, run_id: str) -> AsyncIterator[list[Event]]:
         """Yield the run's events in the order of writing, in batches, up to those of now."""
 
+    async def run_events(self, run_id: str) -> list[Event]:
+        """Return those of a run's events that concern no single target, in the order of writing."""
+
     async def starts(self, world: str) -> list[Start]:
         """Return the whole ledger of a world, in the order of grants."""
 
@@ -229,6 +247,16 @@ class Store(Protocol):
 
     async def lease(self, run_id: str) -> LeaseRecord | None:
         """Return who works on a run or did last, even if it is over; None if nobody ever did."""
+
+    async def give(self, run_id: str, order: Order) -> Order:
+        """Keep an order to a run, durably; return it with its number.
+
+        Raises:
+            JournalError: there is no such run, or nothing of it was kept.
+        """
+
+    async def orders(self, run_id: str, after: int) -> list[Order]:
+        """Return the orders of a run whose numbers are greater, in their order."""
 
     async def journal(
         self, run_id: str, *, horizon: float, owner: str = "", ttl: float = LEASE_TTL

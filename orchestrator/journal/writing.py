@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import codec, rows
@@ -38,6 +39,7 @@ from orchestrator.journal.store import (
 )
 from orchestrator.limits import Start
 from orchestrator.model import Event, RestartRequested
+from orchestrator.orders import Order
 
 _LOOK = """SELECT clock.boot_id, clock.axis_offset,
     (SELECT epoch FROM lease WHERE run = ?1 AND released_at IS NULL),
@@ -84,6 +86,9 @@ _RENEW_LEASE = "UPDATE lease SET heartbeat_at = ?, expires_at = ? WHERE run = ? 
 _RELEASE_LEASE = """UPDATE lease SET released_at = ?
     WHERE run = ? AND epoch = ? AND released_at IS NULL"""
 
+_NO_RUN = 0
+"""The number of no run: theirs begin with 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Look:
@@ -119,6 +124,8 @@ class Writing:
         self._horizon = horizon
         self._ttl = ttl
         self._seen: int | None = None
+        self._counts_own = False
+        """Whether the next decision gets our own starts, too."""
         self._over: str | None = None
         with file.words("write to"), file.transaction() as connection:
             self._check_axis(
@@ -200,6 +207,7 @@ class Writing:
         else:
             self._file.roll_back()
             self._seen = look.version
+        self._counts_own = False
 
     def testify(self, events: Sequence[Event]) -> None:
         """Record evidence, whoever holds the lease."""
@@ -207,6 +215,15 @@ class Writing:
         with self._file.words("write to"), self._file.transaction() as connection:
             seq = connection.execute(_LAST_SEQ, (self._run,)).fetchone()[0]
             self._insert(connection, [codec.event_to_row(event) for event in events], seq)
+
+    def count_anew(self, horizon: float) -> None:
+        """Have the next decision get every start that can still matter, ours among them."""
+        self._horizon, self._seen, self._counts_own = horizon, None, True
+
+    def orders(self, after: int) -> list[Order]:
+        """Return the orders of the run whose numbers are greater."""
+        with self._file.words("read"):
+            return self._file.read(partial(rows.orders_after, run_id=self._run_id, after=after))
 
     def _check_open(self) -> None:
         if self._over is not None:
@@ -229,8 +246,9 @@ class Writing:
             raise lease_is_lost(self._run_id, lease, self._clock.wall_offset)
         if self._seen is None:
             now = self._clock.now()
+            without = _NO_RUN if self._counts_own else self._run
             found = connection.execute(
-                _MATTERS, (self._world, self._run, now, now - self._horizon - MARGIN)
+                _MATTERS, (self._world, without, now, now - self._horizon - MARGIN)
             )
         elif version == self._seen:
             return _Look(version, seq, [])

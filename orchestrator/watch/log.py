@@ -34,6 +34,7 @@ from orchestrator.model import (
     Event,
     GateClosed,
     LimitsChanged,
+    OrderRefused,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -42,8 +43,10 @@ from orchestrator.model import (
     RestartUnsettled,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     TargetEnded,
@@ -449,7 +452,7 @@ _OUTCOME_LEVELS = {
 
 def _level(event: Event) -> str:
     match event:
-        case TargetRelapsed() | AccountRefused() | GateClosed():
+        case TargetRelapsed() | AccountRefused() | GateClosed() | OrderRefused():
             return "warning"
         case TargetEnded():
             return _OUTCOME_LEVELS.get(event.outcome, "info")
@@ -471,9 +474,12 @@ def _run_facts(event: Event) -> Facts:
 _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunnerStarted: ("owner", "host", "pid", "version"),
     RunResumed: ("by", "again"),
-    LimitsChanged: ("limits", "max_failures", "by", "is_looser"),
+    LimitsChanged: ("limits", "max_failures", "by", "is_looser", "reason"),
+    RunPaused: ("by", "reason"),
+    RunContinued: ("by", "reason"),
+    OrderRefused: ("by", "reason"),
     RunStopping: ("reason", "by"),
-    RunAborted: ("by",),
+    RunAborted: ("by", "reason"),
     RunFinished: ("outcome", "exit_code"),
     AccountRefused: ("account", "reason"),
     GateClosed: ("reason",),

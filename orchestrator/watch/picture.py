@@ -391,8 +391,13 @@ def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> lis
             f"stopping: {reason}",
             f"nothing new starts; following {running}; press Ctrl-C{again} to abort",
         ]
-    if campaign.soak_ends_at is not None:
-        return [_soak_words(campaign, campaign.soak_ends_at, now, wall)]
+    soak = campaign.soak_ends_at
+    soaking = [_soak_words(campaign, soak, now, wall)] if soak is not None else []
+    if campaign.paused is not None:
+        resume = f"`orchestrator resume {shown(campaign.run_id)}` lets it go on"
+        return [shown(campaign.paused.describe()), f"nothing new starts; {resume}", *soaking]
+    if soaking:
+        return soaking
     hold = campaign.hold(now)
     if hold is not None:
         when = f" ({spell_until(hold.until - now)})" if hold.until < math.inf else ""
@@ -619,7 +624,7 @@ def time_left(campaign: Campaign, now: float, tally: Tally) -> float | None:
     have ended, and when everything that runs takes longer than the average.
     """
     mean = tally.mean_duration
-    if mean is None or campaign.aborted:
+    if mean is None or campaign.aborted or campaign.paused is not None:
         return None
     running = len(campaign.tracks)
     waiting = tally.total - tally.ended - running

@@ -26,10 +26,13 @@ from orchestrator.model import (
     GateClosed,
     GateOpened,
     LimitsChanged,
+    OrderRefused,
     Outcome,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     TargetEnded,
@@ -220,11 +223,9 @@ class _Headlines:
         match event:
             case RunnerStarted():
                 text, tone = self._beginning(event), Tone.HEAD
-            case RunResumed():
-                text = f"resumed by {shown(event.by)}"
-            case LimitsChanged():
-                limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
-                text = f"limits changed by {shown(event.by)}: {limits}"
+            case RunResumed() | RunPaused() | RunContinued() | LimitsChanged() | OrderRefused():
+                text = self._steered(event)
+                tone = Tone.WARN if isinstance(event, RunPaused | OrderRefused) else Tone.PLAIN
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 text = self._wave(event)
             case RunStopping():
@@ -232,7 +233,9 @@ class _Headlines:
                 text = f"stopping: {shown(event.reason)}; nothing new starts, following {running}"
                 tone = Tone.WARN
             case RunAborted():
-                text, tone = f"aborted by {shown(event.by)}: no longer following", Tone.BAD
+                why = f" ({shown(event.reason)})" if event.reason else ""
+                text = f"aborted by {shown(event.by)}{why}: no longer following"
+                tone = Tone.BAD
             case RunFinished():
                 counts = ", ".join(count_words(self._campaign, self.tally))
                 text = f"run {event.outcome}, exit code {event.exit_code}: {counts}"
@@ -255,6 +258,25 @@ class _Headlines:
                 return Line(f"{what}; its clusters do not start, others go on", Tone.WARN)
             case _:
                 return Line(event.kind)
+
+    def _steered(
+        self, event: RunResumed | RunPaused | RunContinued | LimitsChanged | OrderRefused
+    ) -> str:
+        """Say what somebody asked of the run, and what became of it."""
+        by = shown(event.by)
+        match event:
+            case RunResumed():
+                return f"resumed by {by}"
+            case RunPaused():
+                running = len(self._campaign.tracks)
+                return f"{shown(event.describe())}; nothing new starts, following {running}"
+            case RunContinued():
+                return f"continued by {by}{_because(event.reason)}"
+            case LimitsChanged():
+                limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
+                return f"limits changed by {by}{_because(event.reason)}: {limits}"
+            case OrderRefused():
+                return f"order of {by} refused: {shown(event.reason)}"
 
     def _beginning(self, event: RunnerStarted) -> str:
         plan, tally = self._campaign.plan, self.tally
@@ -288,6 +310,10 @@ class _Headlines:
 
     def _stamped(self, line: Line, at: float) -> Line:
         return Line(f"{clock(self.wall(at))} {line.text}", line.tone)
+
+
+def _because(reason: str | None) -> str:
+    return f" ({shown(reason)})" if reason else ""
 
 
 _TONES = {

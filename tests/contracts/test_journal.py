@@ -43,12 +43,14 @@ from orchestrator.model import (
     RestartWithdrawn,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     Target,
     TargetEnded,
     TargetResolved,
     Verdict,
     WaveOpened,
 )
+from orchestrator.orders import NewLimits, Order, OrderKind
 from orchestrator.plan import Plan, Policy, Portion, Wave
 
 T = TypeVar("T")
@@ -490,6 +492,55 @@ def test_cancelled_writes_are_whole_or_not_there(opens: Opens) -> None:
     play(opens, story)
 
 
+# ---------------------------------------------------------------------------------------- orders
+
+
+def test_orders_are_numbered_and_kept(opens: Opens) -> None:
+    """Orders of a run come back whole, after any number, to its runner and to everybody else."""
+    wanted = NewLimits(
+        limits=(Concurrency(3), Rate(5, 600.0, "project")), no_rates=True,
+        max_failures=Portion(5, is_percent=True), loosen=True,
+    )  # fmt: skip
+    pause = Order(at=1.5, by="ana", kind=OrderKind.PAUSE, reason="søk")
+    limit = Order(at=2.5, by="ben", kind=OrderKind.LIMIT, wanted=wanted)
+
+    async def give(store: Store) -> None:
+        await store.create_run(a_run("one", "c1"))
+        await store.create_run(a_run("two", "c1"))
+        assert await store.give("one", pause) == replace(pause, number=1)
+        assert await store.give("two", pause) == replace(pause, number=1)
+        assert await store.give("one", limit) == replace(limit, number=2)
+        with pytest.raises(JournalError, match="no run 'three'"):
+            await store.give("three", pause)
+
+    async def read(store: Store) -> None:
+        kept = [replace(pause, number=1), replace(limit, number=2)]
+        assert await store.orders("one", 0) == kept
+        assert await store.orders("one", 1) == kept[1:]
+        assert await store.orders("one", 2) == []
+        assert await store.orders("three", 0) == []
+        journal = await store.journal("one", horizon=HORIZON)
+        assert await journal.orders(0) == kept
+        assert await journal.orders(1) == kept[1:]
+
+    play(opens, give)
+    play(opens, read)
+
+
+def test_events_of_the_run_itself(opens: Opens) -> None:
+    """What concerns no single target can be read alone, in order."""
+
+    async def story(store: Store) -> None:
+        one, _ = await two_journals(store)
+        paused = RunPaused(at=2.0, by="ana", order=1)
+        await tell(one, WaveOpened(at=1.0, wave=0), requested(1.0, 0), paused, answered(3.0, 0))
+        assert await store.run_events("one") == [WaveOpened(at=1.0, wave=0), paused]
+        assert await store.run_events("two") == []
+        assert await store.run_events("three") == []
+
+    play(opens, story)
+
+
 # ---------------------------------------------------------------------------------------- ledger
 
 
@@ -562,6 +613,27 @@ def test_first_write_tells_what_still_matters(opens: Opens) -> None:
         )
         one, _ = await two_journals(store)
         assert [start.target for start in await tell(one)] == [0, 2, 3, 4]
+
+    play(opens, story)
+
+
+def test_counting_anew_tells_what_matters_to_longer_rates(opens: Opens) -> None:
+    """All starts of the new horizon are told at once, ours too; then only news of others again."""
+
+    async def story(store: Store) -> None:
+        one, two = await two_journals(store)
+        now = store.clock.now()
+        past = now - HORIZON - 50.0
+        await tell(one, requested(past - 9, 1), answered(past, 1), ended(past, 1))
+        await tell(two, requested(past - 9, 1), answered(past, 1), ended(past, 1))
+        await tell(two, requested(past - 9, 2), answered(past, 2, Verdict.REFUSED))
+        await two.count_anew(HORIZON + 100.0)
+        with pytest.raises(ZeroDivisionError):
+            await two.write(lambda _: [WaveOpened(at=1 / 0, wave=0)])
+        assert [start.run_id for start in await tell(two)] == ["one", "two"]
+        assert await tell(two, requested(now, 0)) == []
+        await tell(one, requested(now, 2))
+        assert [start.run_id for start in await tell(two)] == ["one"]
 
     play(opens, story)
 

@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -16,11 +16,13 @@ from orchestrator.engine import Ending, Engine, Runner
 from orchestrator.journal import MemoryStore, RunRecord
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.model import Event, Outcome, Target
+from orchestrator.orders import Order
 from orchestrator.plan import Plan, Policy, Portion, make_plan
 from orchestrator.report import ReportFold, RunFacts, build_report
 from orchestrator.simulator import Judgement, Record, Service, invent_targets, judge, parse_scenario
 from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
 from orchestrator.simulator.memory import MemoryCloud
+from orchestrator.verify import Findings, verify
 from tests.schema import report_schema
 
 HOUR = 3600.0
@@ -38,6 +40,8 @@ class Night:
     patience: float = 30.0
     within: float = 48 * HOUR
     policy: Mapping[str, Any] = field(default_factory=dict)
+    orders: Sequence[Order] = ()
+    """What other terminals ask; `at` is seconds after the beginning."""
 
     def plan(self) -> Plan:
         rules = Policy(**dict(self.policy))
@@ -77,13 +81,21 @@ class Night:
             journal=journal,
             clock=clock,
             runner=Runner(owner="ana", host="bastion", pid=1, version="0"),
+            hear_every=0.5 if self.orders else math.inf,
         )
         with anyio.fail_after(self.within):
-            ending = await engine.run()
+            async with anyio.create_task_group() as tasks:
+                for order in self.orders:
+                    tasks.start_soon(_give, store, run_id, order)
+                ending = await engine.run()
+                tasks.cancel_scope.cancel()
         took = clock.now() - began_at
         cloud.settle()
         events = [event async for batch in store.events(run_id) for event in batch]
-        return Morning(plan=plan, ending=ending, events=events, trace=trace, took=took)
+        findings = verify(run_id, plan, events, await store.starts(""))
+        return Morning(
+            plan=plan, ending=ending, events=events, trace=trace, took=took, findings=findings
+        )
 
 
 @dataclass(kw_only=True)
@@ -95,6 +107,7 @@ class Morning:
     events: Sequence[Event]
     trace: Sequence[Record]
     took: float
+    findings: Findings
 
     @property
     def report(self) -> dict[str, Any]:
@@ -121,6 +134,11 @@ class Morning:
             labels={(t.project_id, t.cluster_id): dict(t.labels) for t in self.plan.targets},
             reported_job_ids=self.report["job_ids"],
         )
+
+
+async def _give(store: MemoryStore, run_id: str, order: Order) -> None:
+    await anyio.sleep(order.at)
+    await store.give(run_id, replace(order, at=store.clock.now()))
 
 
 def fleet(count: int, projects: int = 1, seed: int = 0) -> tuple[Target, ...]:

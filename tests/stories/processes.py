@@ -37,13 +37,18 @@ def tree() -> dict[str, str]:
     return {"PYTHONPATH": path} if path else {}
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start one command; what it says goes to a file, so that no pipe can fill up."""
+def start(folder: Path, *arguments: str, terminal: int | None = None) -> subprocess.Popen[str]:
+    """Start one command; what it says goes to a terminal or, lest a pipe fill up, to a file."""
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    if terminal is not None:
+        return subprocess.Popen(
+            command, cwd=folder, env={**environment(folder), "TERM": "xterm"}, text=True,
+            stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        )  # fmt: skip
     with (folder / "said.txt").open("a") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", *arguments],
-            cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=said, text=True,
+            command, cwd=folder, env=environment(folder), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
         )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def test_a_closed_port_ends_in_a_sentence(tmp_path: Path) -> None:
     assert "connect" in done.stderr.lower()
 
 
-@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
 def test_the_first_signal_drains(tmp_path: Path, stop: str) -> None:
     """A first signal lets what runs come to its end, starts nothing more, and says how to go on."""
     import signal  # noqa: PLC0415 - only here

@@ -1,0 +1,168 @@
+"""`orchestrator pause`, `drain`, `abort`, `limit`: steer a live run from any terminal."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import click
+
+from orchestrator.cli.options import JOURNAL, settings_from, settings_options
+from orchestrator.errors import ConfigError, ExitCode, UsageError
+from orchestrator.limits import Concurrency, Limit, Rate
+from orchestrator.model import LimitsChanged, OrderRefused
+from orchestrator.orders import NewLimits, OrderKind
+from orchestrator.plan import Portion
+from orchestrator.steering import Reply, give_order
+from orchestrator.whoami import whoami
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+T = TypeVar("T")
+
+STEERING = (*JOURNAL, "operator")
+
+
+def _steers(command: CommandT) -> CommandT:
+    """Give a command what all that steer have in common."""
+    command = settings_options(STEERING)(command)
+    command = click.option("--reason", metavar="TEXT", help="Why, for the history and the report.")(
+        command
+    )
+    return click.argument("run", required=False, metavar="[RUN]")(command)
+
+
+@click.command()
+@_steers
+def pause(**given: Any) -> int:
+    """Let RUN, or the only live run, start nothing new until `resume`; what runs is followed."""
+    return _give(OrderKind.PAUSE, given)
+
+
+@click.command()
+@_steers
+def drain(**given: Any) -> int:
+    """Let RUN, or the only live run, start nothing more, follow what runs, and end."""
+    return _give(OrderKind.DRAIN, given)
+
+
+@click.command()
+@_steers
+def abort(**given: Any) -> int:
+    """End RUN, or the only live run, at once; restarts under way go on, and nobody follows them."""
+    return _give(OrderKind.ABORT, given)
+
+
+@click.command()
+@_steers
+@click.option(
+    "--max-concurrency", multiple=True, metavar="[SCOPE=]N",
+    help="So many at once from now on. May be given several times.",
+)  # fmt: skip
+@click.option(
+    "--rate", multiple=True, metavar="[SCOPE=]N/SPAN",
+    help="So many in any interval from now on; none means no rate. May be given several times.",
+)  # fmt: skip
+@click.option("--max-failures", metavar="N|N%", help="So many failures are allowed from now on.")
+@click.option("--loosen", is_flag=True, help="Allow limits that are wider than before.")
+def limit(
+    *,
+    max_concurrency: tuple[str, ...],
+    rate: tuple[str, ...],
+    max_failures: str | None,
+    loosen: bool,
+    **given: Any,
+) -> int:
+    """Give RUN, or the only live run, other limits; only what is named changes.
+
+    A limit takes the place of the one of its kind and scope. Every restart that still counts under
+    the new limits is counted, however long ago it was.
+    """
+    wanted = _limits_in(max_concurrency, rate, max_failures, loosen=loosen)
+    return _give(OrderKind.LIMIT, given, wanted)
+
+
+def _limits_in(
+    at_once: Sequence[str], rates: Sequence[str], failures: str | None, *, loosen: bool
+) -> NewLimits:
+    mistakes: list[str] = []
+
+    def read(option: str, parse: Callable[[str], T], text: str) -> list[T]:
+        try:
+            return [parse(text)]
+        except ValueError as error:
+            mistakes.append(f"--{option}: {error}")
+            return []
+
+    limits: list[Limit] = []
+    for text in at_once:
+        limits += read("max-concurrency", Concurrency.parse, text)
+    for text in rates:
+        limits += read("rate", Rate.parse, text) if text != "none" else []
+    portion = read("max-failures", Portion.parse, failures) if failures is not None else []
+    if not (at_once or rates or failures):
+        mistakes.append("nothing to change: give --max-concurrency, --rate or --max-failures")
+    if "none" in rates and len(rates) > 1:
+        mistakes.append("--rate none stands alone: it means that there is no rate")
+    if mistakes:
+        raise ConfigError("changing limits", mistakes)
+    return NewLimits(
+        limits=tuple(limits),
+        no_rates="none" in rates,
+        max_failures=portion[0] if portion else None,
+        loosen=loosen,
+    )
+
+
+def _give(kind: OrderKind, given: dict[str, Any], wanted: NewLimits | None = None) -> int:
+    run, reason = given.pop("run"), given.pop("reason")
+    config_file: Path | None = given.pop("config_file")
+    settings = settings_from(given, config_file)
+    by = settings.operator or whoami()
+    ask = partial(give_order, settings, run, kind, by=by, reason=reason, wanted=wanted)
+    run_id, reply = anyio.run(ask)
+    say_what_came_of_it(run_id, reply)
+    return ExitCode.OK
+
+
+def say_what_came_of_it(run_id: str, reply: Reply) -> None:
+    """Say on standard error what the runner made of an order.
+
+    Raises:
+        UsageError: it refused, or the run was over before it could take it.
+    """
+    order = reply.order
+    for event in reply.events:
+        if isinstance(event, OrderRefused):
+            raise UsageError(f"{order.kind} of run {run_id}: {event.reason}")
+    if reply.events:
+        click.echo(f"run {run_id} {_words(order.kind, reply, run_id)}", err=True)
+    elif reply.is_over:
+        raise UsageError(
+            f"{order.kind} of run {run_id}: it was over before its runner took the order; "
+            f"`orchestrator report {run_id}` says how it ended"
+        )
+    else:
+        click.echo(
+            f"recorded as order {order.number} of run {run_id}; its runner has not taken it yet, "
+            "and obeys as soon as it can",
+            err=True,
+        )
+
+
+def _words(kind: OrderKind, reply: Reply, run_id: str) -> str:
+    restarts = f"{reply.running} restart{'' if reply.running == 1 else 's'}"
+    match kind:
+        case OrderKind.PAUSE:
+            go_on = f"`orchestrator resume {run_id}` lets it go on"
+            return f"is paused: {restarts} under way still followed, nothing new starts; {go_on}"
+        case OrderKind.CONTINUE:
+            return f"goes on: {restarts} under way"
+        case OrderKind.DRAIN:
+            return f"starts nothing more; it ends when {restarts} under way have ended"
+        case OrderKind.ABORT:
+            return f"is aborted: {restarts} under way go on by themselves, not followed any more"
+        case OrderKind.LIMIT:
+            changed = next(event for event in reply.events if isinstance(event, LimitsChanged))
+            limits = ", ".join(changed.limits) or "no limit"
+            return f"keeps these limits from now on: {limits}; failures {changed.max_failures}"

@@ -1,0 +1,356 @@
+"""Runs that are steered while they go on: in virtual time, then with real processes over HTTP."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import ExitCode
+from orchestrator.journal import open_store
+from orchestrator.limits import Concurrency, Limit, Rate, parse_limit
+from orchestrator.model import (
+    Event,
+    LimitsChanged,
+    Outcome,
+    RestartRequested,
+    RunContinued,
+    RunnerStarted,
+    RunPaused,
+    RunResumed,
+    RunStopping,
+)
+from orchestrator.orders import NewLimits, Order, OrderKind, order_of
+from orchestrator.plan import Portion
+from orchestrator.simulator import Record, invent_targets, judge, read_trace
+from tests.stories.night import Morning, Night, fleet
+from tests.stories.processes import QUICK, fleet_file, said, simulator, start
+
+# --------------------------------------------------------------------------------- virtual time
+
+
+def order(at: float, kind: OrderKind, **wanted: Any) -> Order:
+    return Order(
+        at=at, by="ben", kind=kind, wanted=NewLimits(**wanted) if kind is OrderKind.LIMIT else None
+    )
+
+
+def executed(morning: Morning) -> list[Record]:
+    return [record for record in morning.trace if record.what == "executed"]
+
+
+def test_a_pause_of_an_hour() -> None:
+    """Nothing reaches the service while a run is paused; then it goes on to a good end."""
+    morning = Night(
+        targets=fleet(30, 3),
+        scenario='[restart]\nduration = "1m"\n',
+        policy={"limits": (Concurrency(3),)},
+        orders=[order(100, OrderKind.PAUSE), order(3700, OrderKind.CONTINUE)],
+    ).run()
+    assert morning.outcomes() == {Outcome.RESTARTED: 30}
+    assert morning.findings.broken == ()
+    starts = sorted(record.at for record in executed(morning))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert 3500 < max(gaps) < 3600 + 100
+
+
+def check_each_start(morning: Morning) -> None:
+    """Whenever the service executed a restart, the limits of its grant had room for it."""
+    limits: Sequence[Limit] = morning.plan.policy.limits
+    granted: list[tuple[str, Sequence[Limit]]] = []
+    for event in morning.events:
+        if isinstance(event, LimitsChanged):
+            limits = [parse_limit(text) for text in event.limits]
+        elif isinstance(event, RestartRequested):
+            granted.append((event.request_id, limits))
+    by_request = {record.request_id: record for record in executed(morning)}
+    before: list[Record] = []
+    for request_id, kept in granted:
+        record = by_request.get(request_id)
+        if record is None:
+            continue
+        for limit in kept:
+            assert 1 + sum(counts(limit, earlier, record) for earlier in before) <= limit.most
+        before.append(record)
+
+
+def counts(limit: Limit, earlier: Record, record: Record) -> bool:
+    if isinstance(limit, Rate):
+        return earlier.at >= record.at - limit.per
+    return earlier.over_at is None or earlier.over_at > record.at
+
+
+def test_a_longer_interval_counts_what_was_long_ago() -> None:
+    """A rate whose interval is stretched counts the starts that the one before had forgotten."""
+    morning = Night(
+        targets=fleet(60, 2),
+        scenario='[restart]\nduration = "5s"\n',
+        policy={"limits": (Concurrency(50), Rate(10, 60.0))},
+        orders=[order(200, OrderKind.LIMIT, limits=(Rate(10, 1200.0),))],
+    ).run()
+    assert morning.outcomes() == {Outcome.RESTARTED: 60}
+    assert morning.findings.broken == ()
+    check_each_start(morning)
+    starts = sorted(record.at for record in executed(morning))
+    changed_at = next(e.at for e in morning.events if isinstance(e, LimitsChanged))
+    first_after = next(at for at in starts if at > changed_at)
+    # Forty had begun within 200 s: the first that has room again waits for the 31st to be over.
+    assert first_after - starts[30] > 1200
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_limits_changed_in_random_nights(data: st.DataObject) -> None:
+    """Whatever the limits become, and whenever: each start has room under those of its grant."""
+    at_once = st.builds(Concurrency, st.integers(1, 12))
+    rates = st.builds(Rate, st.integers(1, 10), st.floats(5, 300))
+    changes = data.draw(
+        st.lists(st.tuples(st.floats(1, 600), st.tuples(at_once, rates)), min_size=1, max_size=5)
+    )
+    faults = "".join(
+        f"{name} = {data.draw(st.sampled_from([0.0, 0.1]))}\n"
+        for name in ("throttled", "reset_before", "reset_after", "hang_after")
+    )
+    morning = Night(
+        targets=fleet(data.draw(st.integers(1, 40)), data.draw(st.integers(1, 4))),
+        scenario='[latency]\nbefore = ["0ms", "900ms"]\nafter = ["0ms", "900ms"]\n'
+        f'[restart]\nduration = ["5s", "3m"]\n[faults]\n{faults}',
+        seed=data.draw(st.integers(0, 1000)),
+        patience=data.draw(st.sampled_from([0.5, 5.0])),
+        policy={
+            "limits": (data.draw(at_once), data.draw(rates)),
+            "max_failures": Portion(100, is_percent=True),
+        },
+        orders=[order(at, OrderKind.LIMIT, limits=limits, loosen=True) for at, limits in changes],
+    ).run()
+    assert morning.findings.broken == ()
+    assert morning.judged().twice == ()
+    check_each_start(morning)
+
+
+# ------------------------------------------------------------------------------- real processes
+
+JOURNAL = ("--journal", "journal.db")
+SCENARIO = '[restart]\nduration = ["300ms", "900ms"]\nbusy_after = ["0ms", "50ms"]\n'
+
+
+class Desk:
+    """Two terminals: at one a run goes on, at the other somebody steers it."""
+
+    def __init__(self, folder: Path, run: "subprocess.Popen[str]") -> None:
+        self.folder = folder
+        self.run = run
+
+    def order(self, *arguments: str) -> int:
+        return start(self.folder, *arguments, *JOURNAL).wait(30)
+
+    def executed(self) -> list[Record]:
+        trace = self.folder / "trace.jsonl"
+        records = read_trace(trace) if trace.exists() else iter(())
+        return [record for record in records if record.what == "executed"]
+
+    def until(self, number: int) -> None:
+        """Wait until so many restarts were executed."""
+        wait_for(lambda: len(self.executed()) >= number, self.folder)
+
+    def events(self) -> list[Event]:
+        async def read() -> list[Event]:
+            async with open_store(self.folder / "journal.db", create=False) as store:
+                [run] = await store.runs()
+                return await store.run_events(run.run_id)
+
+        return anyio.run(read)
+
+    def latencies(self) -> list[float]:
+        """How long after each order the run obeyed it, in seconds."""
+
+        async def read() -> list[float]:
+            async with open_store(self.folder / "journal.db", create=False) as store:
+                [run] = await store.runs()
+                given = {order.number: order.at for order in await store.orders(run.run_id, 0)}
+                events = await store.run_events(run.run_id)
+                return [e.at - given[n] for e in events if (n := order_of(e)) is not None]
+
+        return anyio.run(read)
+
+    def give(self, kind: OrderKind, **wanted: Any) -> None:
+        """Leave an order in the journal, as somebody did a moment before the runner died."""
+
+        async def give() -> None:
+            async with open_store(self.folder / "journal.db", create=False) as store:
+                [run] = await store.runs()
+                await store.give(run.run_id, order(store.clock.now(), kind, **wanted))
+
+        anyio.run(give)
+
+    def report(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return document
+
+    def check(self) -> None:
+        """Nothing twice, and the journal agrees that every promise was kept."""
+        assert judge(self.executed()).twice == ()
+        assert self.order("verify") == ExitCode.OK, said(self.folder)
+
+
+def wait_for(is_so: Callable[[], bool], folder: Path, within: float = 20.0) -> None:
+    until = time.monotonic() + within
+    while not is_so():
+        assert time.monotonic() < until, said(folder)
+        time.sleep(0.02)
+
+
+@contextmanager
+def desk(folder: Path, *more: str, count: int = 24, terminal: int | None = None) -> Iterator[Desk]:
+    """Serve a fleet and begin to restart it, perhaps on a terminal."""
+    targets = invent_targets(count, 2, 3)
+    fleet_file(folder, "fleet.csv", targets)
+    with simulator(folder, targets, SCENARIO) as url:
+        arguments = (
+            "restart", "fleet.csv", "--yes", "--endpoint", url, *QUICK, *JOURNAL,
+            "--report", "report.json", *(more if "--rate" in more else (*more, "--rate", "none")),
+        )  # fmt: skip
+        run = start(folder, *arguments, terminal=terminal)
+        try:
+            yield Desk(folder, run)
+        finally:
+            run.kill()
+            run.wait()
+
+
+def test_pause_and_continue_from_another_terminal(tmp_path: Path) -> None:
+    """Within two seconds nothing starts any more, the process stays, and `resume` lets it go on."""
+    with desk(tmp_path, "--max-concurrency", "4") as it:
+        it.until(8)
+        assert it.order("pause", "--reason", "disk alarm", "--operator", "ben") == ExitCode.OK
+        paused_with = len(it.executed())
+        time.sleep(1.5)
+        assert len(it.executed()) == paused_with < 24
+        assert it.run.poll() is None
+        assert it.order("resume", "--reason", "cleared") == ExitCode.OK
+        assert it.run.wait(60) == ExitCode.OK, said(tmp_path)
+        it.check()
+        assert max(it.latencies()) < 2.0
+        assert it.order("pause") == ExitCode.UNAVAILABLE
+    told = said(tmp_path)
+    assert "paused by ben: disk alarm" in told
+    assert "restarts under way still followed" in told
+    assert "continued by" in told
+    assert "(cleared)" in told
+    assert "no run of this journal is live" in told
+    assert it.report()["counts"]["restarted"] == 24
+
+
+def test_limits_changed_from_another_terminal(tmp_path: Path) -> None:
+    """From the moment that the command returns the service sees the new limits kept, exactly."""
+    with desk(tmp_path, "--max-concurrency", "10", "--rate", "8/500ms", count=60) as it:
+        it.until(20)
+        assert it.order("limit", "--max-concurrency", "11") == ExitCode.USAGE
+        assert it.order("limit", "--max-concurrency", "3", "--rate", "8/4s") == ExitCode.OK
+        before = len(it.executed())
+        assert before < 45
+        it.until(before + 12)
+        assert it.order("limit", "--rate", "none", "--loosen", "--reason", "late") == ExitCode.OK
+        loosened = len(it.executed())
+        assert it.run.wait(60) == ExitCode.OK, said(tmp_path)
+        it.check()
+        records = it.executed()
+        for number, record in enumerate(records[before:], start=before):
+            at_once = sum(counts(Concurrency(3), earlier, record) for earlier in records[:number])
+            assert at_once < 3
+            if number < loosened:
+                begun = sum(counts(Rate(8, 4.0), e, record) for e in records[:number])
+                assert begun < 8
+    told = said(tmp_path)
+    assert "--loosen" in told
+    assert "keeps these limits from now on: 3, 8/4s; failures 0" in told
+    limits = [event for event in it.events() if isinstance(event, LimitsChanged)]
+    assert [event.is_looser for event in limits] == [False, True]
+    assert limits[1].reason == "late"
+
+
+def test_drain_and_abort_from_another_terminal(tmp_path: Path) -> None:
+    """They end the run in its own process, with its report, the reason and the usual exit code."""
+    for command, code in (("drain", ExitCode.STOPPED), ("abort", ExitCode.ABORTED)):
+        folder = tmp_path / command
+        folder.mkdir()
+        with desk(folder, "--max-concurrency", "4") as it:
+            it.until(6)
+            assert it.order(command, "--reason", "enough", "--operator", "ben") == ExitCode.OK
+            assert it.run.wait(30) == code, said(folder)
+            report = it.report()
+            assert "by ben: enough" in report["stop_reason"]
+            assert report["exit_code"] == code
+            assert 0 < report["counts"]["not_started"] < 24
+            assert it.order("resume", "--report", "report.json") in {
+                ExitCode.OK, ExitCode.SOME_FAILED,
+            }  # fmt: skip
+            it.check()
+
+
+def test_killed_while_paused(tmp_path: Path) -> None:
+    """A paused run whose runner was killed goes on when it is taken up again, and says so."""
+    with desk(tmp_path, "--max-concurrency", "4") as it:
+        it.until(6)
+        assert it.order("pause") == ExitCode.OK
+        it.run.send_signal(signal.SIGKILL)
+        it.run.wait()
+        assert it.order("drain") == ExitCode.UNAVAILABLE
+        assert "nobody works on it" in said(tmp_path) or "no run" in said(tmp_path)
+        assert it.order("resume", "--report", "report.json") in {
+            ExitCode.OK, ExitCode.SOME_FAILED,
+        }  # fmt: skip
+        it.check()
+    kinds = [type(event) for event in it.events()]
+    assert kinds.index(RunPaused) < kinds.index(RunContinued)
+    assert it.report()["counts"]["not_started"] == 0
+
+
+def test_orders_that_nobody_lived_to_take(tmp_path: Path) -> None:
+    """What was asked of a runner that died is obeyed by the next, once; who resumes goes on."""
+    with desk(tmp_path, "--max-concurrency", "6", "--max-failures", "100%") as it:
+        it.until(6)
+        it.run.send_signal(signal.SIGKILL)
+        it.run.wait()
+        it.give(OrderKind.LIMIT, limits=(Concurrency(2),))
+        it.give(OrderKind.DRAIN)
+        before = len(it.executed())
+        assert it.order("resume", "--report", "report.json") in {
+            ExitCode.OK, ExitCode.SOME_FAILED,
+        }  # fmt: skip
+        it.check()
+        records = it.executed()
+        for number, record in enumerate(records[before:], start=before):
+            assert sum(counts(Concurrency(2), e, record) for e in records[:number]) < 2
+    kinds = [type(e) for e in it.events() if not isinstance(e, RunnerStarted)]
+    assert kinds.count(LimitsChanged) == kinds.count(RunStopping) == 1
+    assert kinds.index(RunStopping) < kinds.index(RunResumed)
+    assert it.report()["counts"]["not_started"] == 0
+
+
+def test_a_terminal_that_is_gone(tmp_path: Path) -> None:
+    """A run whose terminal hangs up goes on, can be steered, and ends as if nothing had been."""
+    ours, theirs = os.openpty()
+    with desk(tmp_path, "--max-concurrency", "4", terminal=theirs) as it:
+        os.close(theirs)
+        it.until(6)
+        os.close(ours)
+        it.run.send_signal(signal.SIGHUP)
+        before = len(it.executed())
+        it.until(before + 4)
+        assert it.order("pause") == ExitCode.OK
+        time.sleep(1.0)
+        assert it.run.poll() is None
+        assert it.order("resume") == ExitCode.OK
+        assert it.run.wait(60) == ExitCode.OK
+        it.check()
+    assert it.report()["counts"]["restarted"] == 24

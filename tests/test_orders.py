@@ -1,0 +1,154 @@
+"""What a run makes of orders: each is obeyed once, or refused in words."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.limits import Concurrency, Limit, Rate
+from orchestrator.model import (
+    Event,
+    LimitsChanged,
+    OrderRefused,
+    RunAborted,
+    RunContinued,
+    RunnerStarted,
+    RunPaused,
+    RunResumed,
+    RunStopping,
+)
+from orchestrator.orders import NewLimits, Order, OrderKind, Standing, order_of
+from orchestrator.plan import Policy, Portion
+
+POLICY = Policy(limits=(Concurrency(10), Rate(20, 600.0), Rate(5, 600.0, "project")))
+PAUSED = RunPaused(at=1.0, by="ana", reason="lunch")
+STOPPING = RunStopping(at=1.0, by="ana", reason="drained by ana")
+
+
+def order(
+    kind: OrderKind, *, reason: str | None = None, wanted: NewLimits | None = None, number: int = 7
+) -> Order:
+    return Order(at=5.0, by="ben", kind=kind, reason=reason, wanted=wanted, number=number)
+
+
+def obeyed(asked: Order, *history: Event) -> list[Event]:
+    return list(Standing.after(POLICY, history).obey(asked, 100, 9.0))
+
+
+def limited(*history: Event, **wanted: Any) -> Event:
+    new = NewLimits(**wanted)
+    [event] = obeyed(order(OrderKind.LIMIT, wanted=new), *history)
+    return event
+
+
+def test_each_order_becomes_events_with_its_number() -> None:
+    """What is asked happens, by whom and why it was asked, under the number of the order."""
+    assert obeyed(order(OrderKind.PAUSE, reason="alarm")) == [
+        RunPaused(at=9.0, by="ben", reason="alarm", order=7)
+    ]
+    assert obeyed(order(OrderKind.CONTINUE), PAUSED) == [RunContinued(at=9.0, by="ben", order=7)]
+    [drained] = obeyed(order(OrderKind.DRAIN, reason="alarm"))
+    assert drained == RunStopping(at=9.0, by="ben", reason="drained by ben: alarm", order=7)
+
+
+def test_an_abort_stops_what_is_not_stopping_yet() -> None:
+    """The reason of an abort is that of the stop; a run that stops already only stops following."""
+    first, second = obeyed(order(OrderKind.ABORT, reason="fire"))
+    assert first == RunStopping(at=9.0, by="ben", reason="aborted by ben: fire", order=7)
+    assert second == RunAborted(at=9.0, by="ben", reason="fire", order=7)
+    assert obeyed(order(OrderKind.ABORT), STOPPING) == [RunAborted(at=9.0, by="ben", order=7)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "history", "words"),
+    [
+        (OrderKind.CONTINUE, (), "not paused"),
+        (OrderKind.CONTINUE, (PAUSED, RunContinued(at=2.0, by="ana")), "not paused"),
+        (OrderKind.PAUSE, (STOPPING,), "stopping already: drained by ana"),
+        (OrderKind.DRAIN, (STOPPING,), "stopping already"),
+        (OrderKind.ABORT, (STOPPING, RunAborted(at=2.0, by="ana")), "aborted already"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    asked: OrderKind, history: tuple[Event, ...], words: str
+) -> None:
+    """An order that the run cannot obey as it stands is refused in words, and still counted."""
+    [refused] = obeyed(order(asked), *history)
+    assert isinstance(refused, OrderRefused)
+    assert words in refused.reason
+    assert refused.order == 7
+
+
+def test_a_second_pause_is_the_one_that_counts() -> None:
+    """Whoever pauses a paused run is named from then on."""
+    standing = Standing.after(POLICY, [PAUSED])
+    for event in standing.obey(order(OrderKind.PAUSE, reason="still"), 100, 9.0):
+        standing.take(event)
+    assert standing.paused is not None
+    assert standing.paused.describe() == "paused by ben: still"
+
+
+def test_a_resume_forgets_pause_and_stop() -> None:
+    """Whoever takes a run up again has the last word."""
+    history = [PAUSED, STOPPING, RunAborted(at=2.0, by="ana"), RunResumed(at=3.0, by="ben")]
+    standing = Standing.after(POLICY, history)
+    assert (standing.paused, standing.stopping, standing.aborted) == (None, None, False)
+
+
+def test_only_what_is_named_changes() -> None:
+    """A limit takes the place of the one of its kind and scope; the others stay."""
+    event = limited(limits=(Rate(3, 60.0, "project"),), loosen=True)
+    assert isinstance(event, LimitsChanged)
+    assert event.limits == ("10", "20/600s", "project=3/60s")
+    assert event.max_failures == "0"
+    narrower: tuple[Limit, ...] = (Concurrency(3), Concurrency(1, "az"))
+    event = limited(limits=narrower, max_failures=Portion(0))
+    assert isinstance(event, LimitsChanged)
+    assert event.limits == ("20/600s", "project=5/600s", "3", "az=1")
+    assert not event.is_looser
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"limits": (Concurrency(11),)},
+        {"limits": (Rate(20, 599.0),)},
+        {"no_rates": True},
+        {"max_failures": Portion(1, is_percent=True)},
+    ],
+)
+def test_wider_limits_have_to_be_meant(wanted: dict[str, Any]) -> None:
+    """Whatever allows more is refused, unless it is said to be meant; then it is recorded."""
+    refused = limited(**wanted)
+    assert isinstance(refused, OrderRefused)
+    assert "--loosen" in refused.reason
+    event = limited(loosen=True, **wanted)
+    assert isinstance(event, LimitsChanged)
+    assert event.is_looser
+
+
+def test_limits_are_compared_with_those_of_now() -> None:
+    """What an earlier order changed is what a later one is measured by."""
+    changed = LimitsChanged(
+        at=2.0, limits=("3",), max_failures="0", by="ana", is_looser=False, order=1
+    )
+    assert isinstance(limited(changed, limits=(Concurrency(4),)), OrderRefused)
+    assert isinstance(limited(changed, limits=(Concurrency(2),)), LimitsChanged)
+
+
+def test_orders_are_obeyed_one_after_the_other() -> None:
+    """Each order meets the run as the one before left it; the last number is remembered."""
+    standing = Standing(POLICY)
+    asked = [
+        order(OrderKind.PAUSE, number=1),
+        order(OrderKind.CONTINUE, number=2),
+        order(OrderKind.CONTINUE, number=3),
+        order(OrderKind.DRAIN, number=4),
+    ]
+    events = standing.obey_all(asked, 100, 9.0)
+    assert [event.kind for event in events] == [
+        "run.paused", "run.continued", "order.refused", "run.stopping",
+    ]  # fmt: skip
+    assert [order_of(event) for event in events] == [1, 2, 3, 4]
+    assert standing.last_order == 4
+    other = RunnerStarted(at=1.0, owner="a", host="b", pid=1, wall_offset=0.0, version="1")
+    assert order_of(other) is None

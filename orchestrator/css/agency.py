@@ -10,7 +10,7 @@ import time
 
 from yarl import URL
 
-from orchestrator.css.answers import date_in, iso_moment
+from orchestrator.css.answers import iso_moment, moment_in
 from orchestrator.css.codes import ErrorClass
 from orchestrator.css.credentials import Key
 from orchestrator.css.endpoints import Endpoint
@@ -65,7 +65,7 @@ async def fetch_key(exchange: Exchange, address: str, *, project_id: str | None 
 def _read(reply: Reply, project_id: str | None) -> Fetched:
     given = json.loads(reply.body)["credential"]
     key = AccessKey(str(given["access"]), Secret(given["secret"]), Secret(given["securitytoken"]))
-    now = date_in(reply.headers) or time.time()
+    now = moment_in(reply.headers, time.time())
     ends = given.get("expires_at")
     life = math.inf if ends is None else max(0.0, iso_moment(ends) - now)
     return Fetched.living(Key(key, project_id=project_id), life)

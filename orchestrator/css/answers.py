@@ -32,6 +32,7 @@ LONGEST_WAIT = 86400.0
 CLOCK_OFF = 180.0
 """Seconds by which our clock is off before we say so; the service refuses signatures at 900."""
 
+_COARSE = 2.0
 _OK = 200
 _BAD_REQUEST = 400
 _NOT_FOUND = 404
@@ -547,6 +548,13 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
 def date_in(headers: Mapping[str, str]) -> float | None:
     """Return when an answer was given, by the clock of whoever gave it."""
     return _moment(_header(headers, "Date") or "")
+
+
+def moment_in(headers: Mapping[str, str], now_wall: float) -> float:
+    """Return when an answer was given, by our clock unless it is off: a date has whole seconds."""
+    theirs = date_in(headers)
+    is_off = theirs is not None and abs(now_wall - theirs) > _COARSE
+    return theirs + 1.0 if theirs is not None and is_off else now_wall
 
 
 def iso_moment(text: str) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import anyio
 from yarl import URL
 
-from orchestrator.css.answers import date_in, iso_moment, read_refusal, words_in
+from orchestrator.css.answers import iso_moment, moment_in, read_refusal, words_in
 from orchestrator.css.codes import ErrorClass
 from orchestrator.css.credentials import Token
 from orchestrator.css.endpoints import Endpoint
@@ -93,7 +93,7 @@ def _life_in(reply: Reply) -> float:
     try:
         began = iso_moment(token["issued_at"])
     except (ValueError, LookupError, TypeError):
-        began = date_in(reply.headers) or time.time()
+        began = moment_in(reply.headers, time.time())
     return max(0.0, ends - began)
 
 

@@ -16,7 +16,8 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 
 import anyio
 from aiohttp import web
@@ -138,7 +139,7 @@ class _Handler:
         request_id = request.headers.get("X-Request-Id") or secrets.token_hex(16)
         ask = await _ask_of(request, request_id)
         if ask is None:
-            return _response(await self._give(request, request_id), request_id)
+            return _response(self._dated(await self._give(request, request_id)), request_id)
         gate, credential = self._service.gate, None
         if not gate.is_open:
             admission = gate.admit(
@@ -146,7 +147,7 @@ class _Handler:
             )
             if admission.refusal is not None:
                 note_denial(self._trace, ask, admission, self._clock())
-                return _response(admission.refusal, request_id)
+                return _response(self._dated(admission.refusal), request_id)
             credential = admission.credential
         handling = self._service.receive(ask, self._clock())
         note(self._trace, What.RECEIVED, handling, self._clock(), credential=credential)
@@ -162,6 +163,11 @@ class _Handler:
     def _now(self) -> float:
         """Return the moment of the gateway's wall clock."""
         return self._wall() + self._service.clock_ahead
+
+    def _dated(self, reply: Reply) -> Reply:
+        """Return an answer with the date of the gateway's clock, which may be off ours."""
+        date = formatdate(self._now(), usegmt=True)
+        return replace(reply, headers=(*reply.headers, ("Date", date)))
 
     async def _give(self, request: web.BaseRequest, request_id: str) -> Reply:
         """Answer a call for credentials, or one for nothing that there is."""

@@ -1,0 +1,175 @@
+"""The first call of an account goes alone, and none goes after a refusal."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from orchestrator.css.turnstile import Turnstile
+from orchestrator.errors import CloudError
+
+
+class Road:
+    """Counts the calls that are under way at once, and what became of them."""
+
+    def __init__(self, turnstile: Turnstile, *, has_others: bool = False) -> None:
+        self.turnstile = turnstile
+        self.has_others = has_others
+        self.under_way = 0
+        self.most = 0
+        self.sent = 0
+        self.errors: list[CloudError] = []
+
+    async def renew(self, _given_at: float) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self.has_others
+
+    async def call(self, tell: Callable[[], None]) -> None:
+        try:
+            if self.turnstile.is_open:
+                await self._go(tell)
+            else:
+                async with self.turnstile.turn(self.renew):
+                    await self._go(tell)
+        except CloudError as error:
+            self.errors.append(error)
+
+    async def _go(self, tell: Callable[[], None]) -> None:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        self.sent += 1
+        await anyio.sleep(0.01)
+        tell()
+        self.under_way -= 1
+
+    async def calls(self, number: int, tell: Callable[[], None]) -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(number):
+                tasks.start_soon(self.call, tell)
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        with anyio.fail_after(10):
+            await story()
+
+    anyio.run(bounded)
+
+
+def test_the_first_goes_alone() -> None:
+    """Until one was accepted the others wait; then all go at once."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 5.0)
+        road = Road(turnstile)
+        moments = iter(range(100))
+
+        def accept() -> None:
+            if next(moments) == 0:
+                assert road.most == 1
+            turnstile.accept()
+
+        await road.calls(20, accept)
+        assert (road.sent, road.errors) == (20, [])
+        assert road.most == 19
+
+    run(story)
+
+
+def test_without_a_verdict_they_go_one_by_one() -> None:
+    """A call that showed nothing lets the next one try, alone."""
+
+    async def story() -> None:
+        road = Road(Turnstile("prod", 5.0))
+        await road.calls(5, lambda: None)
+        assert (road.sent, road.most) == (5, 1)
+
+    run(story)
+
+
+def test_nothing_follows_a_refusal() -> None:
+    """After one refusal nothing more leaves, and each who would is told why."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 5.0)
+        road = Road(turnstile)
+        await road.calls(20, lambda: turnstile.refuse(1.0, "signature fail"))
+        assert road.sent == 1
+        assert len(road.errors) == 19
+        for error in road.errors:
+            assert (error.status, error.error_class) == (401, "unauthorized")
+            assert "credential prod" in str(error)
+            assert "signature fail" in str(error)
+
+    run(story)
+
+
+def test_others_open_it_again() -> None:
+    """With other credentials at hand the next call tries them, alone, and then all go."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 5.0)
+        road = Road(turnstile)
+        await road.call(turnstile.accept)
+        await road.call(lambda: turnstile.refuse(1.0, "expired"))
+        await road.call(turnstile.accept)
+        assert (road.sent, len(road.errors)) == (2, 1)
+        road.has_others = True
+        await road.calls(5, turnstile.accept)
+        assert road.sent == 7
+        assert turnstile.is_open
+
+    run(story)
+
+
+def test_patience_with_the_first() -> None:
+    """Who waits too long for the first call's answer is told so, and has sent nothing."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 0.05)
+        road = Road(turnstile)
+        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
+            tasks.start_soon(road.call, turnstile.accept)
+            await anyio.sleep(0.1)
+        (error,) = road.errors
+        assert (error.status, error.error_class) == (None, "unsent")
+        assert "no answer after 50ms" in str(error)
+        assert road.sent == 0
+
+    run(story)
+
+
+def test_a_cancelled_first_lets_the_next_try() -> None:
+    """If the first call is given up, nobody waits for it in vain."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 5.0)
+        road = Road(turnstile)
+        async with anyio.create_task_group() as tasks:
+            with anyio.move_on_after(0.02):
+                async with turnstile.turn(road.renew):
+                    tasks.start_soon(road.call, turnstile.accept)
+                    await anyio.sleep(1)
+        assert (road.sent, road.errors) == (1, [])
+
+    run(story)
+
+
+def test_an_error_while_renewing_leaves_it_as_it_was() -> None:
+    """If it cannot be said whether there are others, nothing leaves; the next one asks again."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", 5.0)
+        turnstile.refuse(1.0, "expired")
+
+        async def cannot_say(_given_at: float) -> bool:
+            raise CloudError("IAM is away")
+
+        for _ in range(2):
+            with pytest.raises(CloudError, match="IAM is away"):
+                async with turnstile.turn(cannot_say):
+                    raise AssertionError
+        assert not turnstile.is_open
+
+    run(story)

@@ -151,3 +151,24 @@ def test_the_same_plan_again(tmp_path: Path) -> None:
         third = restart(tmp_path, url, "--max-concurrency", "1", "--new")
         assert third.returncode == ExitCode.SOME_FAILED, third.stderr
     assert len(json.loads(orchestrator(tmp_path, "runs", "-o", "json", *JOURNAL[:2]).stdout)) == 2
+
+
+def test_the_next_night_has_a_window_of_its_own(tmp_path: Path) -> None:
+    """A run stopped at its cutoff goes on only with another one, and then to its end."""
+    targets = invent_targets(6, 1, 1)
+    fleet_file(tmp_path, "fleet.csv", targets)
+    with simulator(tmp_path, targets, QUICK_RESTART.replace("300ms", "1s")) as url:
+        first = restart(tmp_path, url, "--max-concurrency", "1", "--cutoff", "4s")
+        assert first.returncode == ExitCode.STOPPED, first.stderr
+        assert "stopped: cutoff: nothing starts after 20" in first.stderr
+        started = counts(tmp_path)["restarted"]
+        assert 1 <= started <= 4
+
+        late = orchestrator(tmp_path, "resume", *JOURNAL)
+        assert late.returncode == ExitCode.USAGE
+        assert "its window is over (no start after 20" in late.stderr
+        assert "give --cutoff anew, or as none" in late.stderr
+
+        done = orchestrator(tmp_path, "resume", "--cutoff", "none", *JOURNAL)
+        assert done.returncode == ExitCode.OK, done.stderr
+        assert counts(tmp_path) == {"restarted": 6}

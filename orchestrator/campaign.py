@@ -1096,7 +1096,12 @@ class Campaign:
         return max(1.0, 3 * self.policy.poll_every)
 
     def _healthy_by(self, track: Track) -> float:
-        return track.followed_from + self.policy.healthy_deadline
+        return track.followed_from + self._may_take(track)
+
+    def _may_take(self, track: Track) -> float:
+        """Return how long a restart may take; a rolling one has the time of each node in turn."""
+        kind = self.plan.targets[track.start.target].kind
+        return self.policy.healthy_deadline * kind.steps(len(track.baseline.instances))
 
     def _wants_look_at(self, track: Track, now: float) -> float:
         """Return when this target should be looked at next: often until it began, then as told."""
@@ -1209,7 +1214,7 @@ class Campaign:
         if track.phase is Phase.SETTLING:
             return RestartUnsettled(at=at, target=position, seen=state.describe())
         if at >= self._healthy_by(track):
-            within = format_span(self.policy.healthy_deadline)
+            within = format_span(self._may_take(track))
             return self._failed(track, state, f"not ready within {within}")
         return None
 
@@ -1295,7 +1300,7 @@ class Campaign:
                 later = max(at, now) + self.policy.stable_for + self.policy.poll_every
                 heapq.heappush(self._deadlines, (later, position, attempt))
                 continue
-            within = format_span(self.policy.healthy_deadline)
+            within = format_span(self._may_take(track))
             return Record(replace(self._unknown(track, f"not seen ready within {within}"), at=now))
         return None
 

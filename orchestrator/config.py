@@ -31,7 +31,7 @@ import platformdirs
 
 from orchestrator.errors import ConfigError
 from orchestrator.limits import FLEET, Concurrency, Rate, Unavailable
-from orchestrator.model import Target
+from orchestrator.model import WHOLE, Kind, Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
 from orchestrator.regions import (
     EVERYWHERE,
@@ -300,6 +300,8 @@ class Settings:
     window: WindowSettings = field(default_factory=WindowSettings)
     journal: JournalSettings = field(default_factory=JournalSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    kind: Kind = WHOLE
+    """The kind of restart for targets of a fleet file that name none."""
     report: str | None = None
     """Where the report goes; `-` is standard output, None leaves the name to the run."""
     change: str | None = None
@@ -424,6 +426,10 @@ def _parse_commands(value: object, place: Place) -> tuple[str, ...]:
     """Take commands as they are: what is in them is the shell's to split."""
     commands = value if isinstance(value, list | tuple) else (value,)
     return tuple(_parse_text(command, place) for command in commands)
+
+
+def _parse_kind(value: object, place: Place) -> Kind:
+    return Kind.parse(_parse_text(value, place))
 
 
 def _parse_region(value: object, place: Place) -> str:
@@ -837,6 +843,8 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              "where the log is written instead of standard error", option="log-file"),
         _key("log.level", _one_of("debug", "info", "warning", "error"), "LEVEL",
              "what is worth a line: debug, info, warning or error", option="log-level"),
+        _key("kind", _parse_kind, "KIND|auto",
+             "the kind of restart for targets that name none; auto takes the one that fits"),
         _key("report", _parse_text, "FILE|-",
              "where the report is written; - is standard output"),
         _key("change", _parse_text, "ID",

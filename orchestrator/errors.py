@@ -4,6 +4,7 @@
     ├── UsageError                    2   wrong use; nothing was sent
     │   ├── FleetError                2   mistakes in fleet files, all of them at once
     │   ├── ConfigError               2   mistakes in settings, all of them at once
+    │   ├── UnfitError                2   kinds of restart that do not fit, all of them at once
     │   └── PlanError                 2   a plan that cannot be run as asked
     ├── UnavailableError              4   not possible now; nothing was lost
     │   ├── JournalError              4   the journal cannot be read or written
@@ -57,6 +58,10 @@ class FleetError(MistakesError):
 
 class ConfigError(MistakesError):
     """Settings that are unknown, unreadable or out of range; names each with its source."""
+
+
+class UnfitError(MistakesError):
+    """Kinds of restart that do not fit their clusters; names each. Nothing was restarted."""
 
 
 class PlanError(UsageError):

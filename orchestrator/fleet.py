@@ -68,6 +68,7 @@ def read_fleet(
     stdin: Readable,
     format_: Format | None = None,
     only: frozenset[Outcome] | None = None,
+    kind: Kind = WHOLE,
 ) -> Fleet:
     """Read all `sources` as one fleet.
 
@@ -77,11 +78,12 @@ def read_fleet(
         format_: how every source is written; without it the suffix decides, and for standard input
             what it begins with.
         only: for a report of ours, which must have it: the outcomes whose targets are taken.
+        kind: the kind of restart for targets that name none.
 
     Raises:
         FleetError: with every mistake of every source, or because there is no target at all.
     """
-    gathered = _Gathered()
+    gathered = _Gathered(kind)
     for position, source in enumerate(sources):
         if source == STDIN and STDIN in sources[:position]:
             gathered.note(_title(source), None, _Mistake(_TWICE_STDIN))
@@ -236,9 +238,10 @@ class _First:
 class _Gathered:
     """Targets, duplicates and mistakes of all sources so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.mistakes: list[str] = []
         self.collapsed = 0
+        self._kind = kind
         self._first: dict[str, _First] = {}
 
     @property
@@ -257,7 +260,7 @@ class _Gathered:
             self.note(file, line, item)
             return
         try:
-            target = _target_of(item)
+            target = _target_of(item, self._kind)
         except _EntryError as error:
             for mistake in error.mistakes:
                 self.note(file, line, mistake)
@@ -304,8 +307,8 @@ _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 """Labels are scopes of limits, and are written like them."""
 
 
-def _target_of(raw: _Raw) -> Target:
-    """Return the target that an entry describes.
+def _target_of(raw: _Raw, kind: Kind) -> Target:
+    """Return the target that an entry describes; of this kind, if it names none.
 
     Raises:
         _EntryError: with every mistake in it.
@@ -316,7 +319,7 @@ def _target_of(raw: _Raw) -> Target:
         cluster_id=_id(raw, "cluster_id", mistakes),
         name=_text(raw.get("name"), "name", mistakes),
         region=_region(raw.get("region"), mistakes),
-        kind=_kind(raw.get("kind"), mistakes),
+        kind=_kind(raw.get("kind"), kind, mistakes),
         wave=_text(raw.get("wave"), "wave", mistakes),
         labels=_labels(raw, mistakes),
     )
@@ -367,10 +370,10 @@ def _region(value: object, mistakes: list[_Mistake]) -> str | None:
     return region
 
 
-def _kind(value: object, mistakes: list[_Mistake]) -> Kind:
+def _kind(value: object, usual: Kind, mistakes: list[_Mistake]) -> Kind:
     text = _text(value, "kind", mistakes)
     if text is None:
-        return WHOLE
+        return usual
     try:
         return Kind.parse(text)
     except ValueError as error:

@@ -21,6 +21,9 @@ from typing import ClassVar
 ROLES = ("ess", "ess-master", "ess-client", "ess-cold")
 """Node roles of Elasticsearch and OpenSearch clusters that a call can name (H-V2)."""
 
+LEAST_ROLLING = 3
+"""Nodes that a cluster must have for a rolling restart."""
+
 _NODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -39,17 +42,27 @@ class Call(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Which restart a target gets; printed as the operator writes it: `rolling:ess`."""
+    """Which restart a target gets; printed as the operator writes it: `rolling:ess`.
+
+    `is_auto` leaves the choice to the survey, which replaces it by the one that fits the cluster.
+    """
 
     call: Call = Call.RESTART
     roles: tuple[str, ...] = ()
     node: str | None = None
+    is_auto: bool = False
 
     def __str__(self) -> str:
+        if self.is_auto:
+            return "auto"
         if self.node is not None:
             return f"restart:node={self.node}"
         name = "restart" if self.call is Call.RESTART_PART else self.call.value
         return f"{name}:{','.join(self.roles)}" if self.roles else name
+
+    def steps(self, nodes: int = 0) -> int:
+        """Return how many restarts one after the other this is for a cluster of so many nodes."""
+        return max(nodes, LEAST_ROLLING) if self.call is Call.ROLLING else 1
 
     @classmethod
     @lru_cache(maxsize=4096)
@@ -60,6 +73,8 @@ class Kind:
             ValueError: with words for the operator.
         """
         name, _, detail = text.strip().partition(":")
+        if name == "auto" and not detail:
+            return AUTO
         if name == "reboot" and not detail:
             return cls(Call.REBOOT)
         if name == "restart" and not detail:
@@ -76,12 +91,15 @@ class Kind:
                 return cls(call, roles)
         raise ValueError(
             f"{text!r} is not a kind of restart; use restart, restart:ROLES, restart:node=ID, "
-            f"rolling, rolling:ROLES or reboot, with ROLES from {', '.join(ROLES)}"
+            f"rolling, rolling:ROLES, reboot or auto, with ROLES from {', '.join(ROLES)}"
         )
 
 
 WHOLE = Kind()
 """The default kind: the whole cluster, v1.0."""
+
+AUTO = Kind(is_auto=True)
+"""The whole cluster, by the call that its type takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

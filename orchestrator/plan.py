@@ -112,9 +112,10 @@ class Policy:
     stable_for: float = 20.0
     """A cluster must be ready this long without a break."""
     healthy_deadline: float = 3600.0
-    """A cluster must be ready by this long after its call."""
+    """A cluster must be ready by this long after its call; of a rolling restart, each node."""
     expected_duration: float = 300.0
-    """How long a restart is expected to take while this journal knows no better."""
+    """How long a restart is expected to take while this journal knows no better; of a rolling one,
+    the restart of each of three nodes."""
     max_reissues: int = 1
     """How often a call may be repeated that was lost and proved not to have begun anything."""
     poll_every: float = 5.0
@@ -234,6 +235,13 @@ def make_plan(
         waves=planned,
         policy=policy,
         source=tuple(source),
+    )
+
+
+def with_targets(plan: Plan, targets: Sequence[Target]) -> Plan:
+    """Return the plan for the same clusters, of which something else is known now."""
+    return replace(
+        plan, targets=tuple(targets), plan_id=_identity(targets, plan.waves, plan.policy)
     )
 
 

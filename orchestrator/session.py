@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from orchestrator.access import open_access
-from orchestrator.campaign import Campaign
+from orchestrator.campaign import FRESH_FOR, Campaign
 from orchestrator.config import Settings, load_settings, user_config_file
 from orchestrator.css import CssClient, NoCredentials, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
@@ -56,16 +56,20 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.orders import Order, Standing
-from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser
+from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, with_targets
 from orchestrator.preflight import prepare, window_at
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.server import serve
 from orchestrator.span import format_span
+from orchestrator.survey import Listing, Survey, fitted, survey_fleet
 from orchestrator.whoami import whoami
 
 Watch = Callable[[Campaign, Clock], AbstractContextManager[Sequence[Watcher]]]
 """Opens those who are told of a run, once there is one to tell of."""
+
+Agree = Callable[[Plan, Survey], Awaitable[None]]
+"""Agrees to a plan whose clusters were found like this, or raises a `UsageError`."""
 
 TOOL_VERSION = version("fleet-restart-orchestrator")
 
@@ -172,8 +176,9 @@ async def run_plan(
     prompt: Prompt | None = None,
     new: bool = False,
     since: float | None = None,
+    agree: Agree | None = None,
 ) -> Result:
-    """Run a plan from its beginning; see `restart_fleet`.
+    """Look at every cluster of a plan, and run it from its beginning; see `restart_fleet`.
 
     Args:
         plan: what to do.
@@ -184,9 +189,11 @@ async def run_plan(
         prompt: asks a person for a passcode, before the run begins.
         new: begin a run even if one of the same plan is not finished.
         since: skip what the journal knows as restarted after this moment of the wall clock.
+        agree: is told how the clusters were found, and has to agree before anything is restarted.
 
     Raises:
-        UsageError: a run of the same plan is not finished; nothing was sent.
+        UsageError: a run of the same plan is not finished, or nobody agreed; nothing was sent.
+        UnfitError: kinds of restart do not fit their clusters; nothing was restarted.
         JournalError: the journal cannot be opened or written; nothing was sent.
     """
     async with AsyncExitStack() as stack:
@@ -196,6 +203,10 @@ async def run_plan(
                 plan, settings, store.clock, simulation=simulation, environ=environ, prompt=prompt
             )
         )
+        survey = await survey_fleet(plan.targets, service.cloud, store.clock.now)
+        plan = with_targets(plan, fitted(plan.targets, survey))
+        if agree is not None:
+            await agree(plan, survey)
         run_id = await store.new_run_id()
         record = RunRecord(
             run_id=run_id,
@@ -211,7 +222,7 @@ async def run_plan(
         skips = await _restarted_since(store, record, since)
         return await carry_out(
             store, record, service.cloud, settings,
-            watch=watch, skips=skips, accounts=service.accounts,
+            watch=watch, skips=skips, accounts=service.accounts, found=survey.listings,
         )  # fmt: skip
 
 
@@ -278,6 +289,13 @@ async def resume_run(
         )  # fmt: skip
 
 
+def _show_to(campaign: Campaign, found: Mapping[str, Listing], now: float) -> None:
+    """Let what was just found serve as the first looks, while it is fresh."""
+    for project_id, listing in found.items():
+        if now <= listing.began_at + FRESH_FOR:
+            campaign.observe(project_id, listing.states(), listing.began_at, now)
+
+
 _Opening = Callable[[Sequence[Event], Sequence[Order], float], Sequence[Event]]
 """From the history, and the orders that no runner took, make what has to be recorded first."""
 
@@ -293,6 +311,7 @@ async def carry_out(
     skips: Mapping[int, str] = MappingProxyType({}),
     owner: str | None = None,
     accounts: Mapping[str, str] = MappingProxyType({}),
+    found: Mapping[str, Listing] = MappingProxyType({}),
 ) -> Result:
     """Take the run's lease, replay its history, run it to its end, and write its report."""
     plan, owner = record.plan, owner or record.operator
@@ -323,6 +342,7 @@ async def carry_out(
             durations={kind: durations.whole for kind, durations in known.items()},
         )
         campaign.take_note_of(others, store.clock.now())
+        _show_to(campaign, found, store.clock.now())
         scribe = _Scribe(plan, history)
         with (
             watch(campaign, store.clock) if watch else nullcontext(()) as watchers,
@@ -582,7 +602,7 @@ class _Scribe:
 class _Service(NamedTuple):
     """What a run talks to, and whose name it uses there."""
 
-    cloud: Cloud
+    cloud: CssClient
     accounts: Mapping[str, str]
 
 

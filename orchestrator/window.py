@@ -4,7 +4,7 @@ Rules:
 
 - Nothing starts before `not_before`, nor at or after `cutoff`.
 - Nothing starts that is expected to last beyond `deadline`. Expected is the 95th percentile of what
-  was seen of that kind of restart, else the usual time.
+  was seen of that kind of restart, else the usual time; for a rolling one that of its least nodes.
 - Bounds are moments of the wall clock, by the clock of whoever runs now: one that is set while they
   run moves nothing, so that no step of it lets anything start too early.
 """
@@ -14,6 +14,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.model import Kind
 from orchestrator.plan import Window
 from orchestrator.span import format_moment, format_span
 
@@ -40,7 +41,7 @@ class Durations:
     def expected(self, kind: str) -> float:
         """Return how long a restart of this kind is expected to take."""
         known = self._known.get(kind)
-        return expected_of(known) if known else self._usual
+        return expected_of(known) if known else self._usual * Kind.parse(kind).steps()
 
 
 class Opening:

@@ -293,6 +293,21 @@ def test_a_cluster_that_is_never_ready_fails_at_its_deadline() -> None:
     assert "not ready within 1m40s" in (play.ended().reason or "")
 
 
+def test_a_rolling_restart_has_its_deadline_for_each_node() -> None:
+    """Nodes go down one after the other, so a cluster of five may take five times as long."""
+    play = Play(kinds={0: "rolling"})
+    five = tuple((f"n{number}", "200") for number in range(5))
+    play.states["c0"] = ClusterState(status="200", instances=five)
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.wait(490.0)
+    assert play.outcome() is None
+    play.wait(20.0)
+    assert play.outcome() is Outcome.FAILED
+    assert "not ready within 8m20s" in (play.ended().reason or "")
+
+
 def test_a_cluster_that_cannot_be_seen_is_unknown_at_its_deadline() -> None:
     """When looks stop to tell anything, the deadline makes it unknown."""
     play = Play(2, limits=(Concurrency(1),), max_failures=Portion(1))

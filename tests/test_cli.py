@@ -276,6 +276,89 @@ def test_the_question_wants_the_number(home: Path, typed: str, code: ExitCode) -
     assert ("12 restarted" in text) == (code is ExitCode.OK)
 
 
+def fleet_of(*rows: str) -> str:
+    """Return a fleet of lines of project, cluster, name, kind, datastore and number of nodes."""
+    head = "project_id,cluster_id,name,kind,datastore,nodes,region"
+    return "\n".join((head, *(f"{row},cn-north-4" for row in rows))) + "\n"
+
+
+def calls_in(home: Path) -> list[tuple[str, str]]:
+    records = [json.loads(line) for line in (home / "trace.jsonl").read_text().splitlines()]
+    return [(one["call"], one["project_id"]) for one in records if one["what"] == "received"]
+
+
+SIMULATED = ("--simulate", "--scenario", "scenario.toml", "--trace", "trace.jsonl", "--yes")
+
+
+def test_the_plan_shows_how_the_clusters_were_found(home: Path) -> None:
+    """Before anything starts, the plan says who is ready; one list a project is all it takes."""
+    (home / "scenario.toml").write_text(
+        SCENARIO + '[[cluster]]\nmatch = "busy"\nstate = {initial = "busy"}\n'
+        '[[cluster]]\nmatch = "down"\nstate = {initial = "unhealthy"}\n'
+        '[[cluster]]\nmatch = "lost"\nstate = {initial = "absent"}\n'
+    )
+    rows = [f"p{number % 2},c{number},{name},,," for number, name in
+            enumerate(("ok", "busy", "fine", "down", "good", "lost"))]  # fmt: skip
+    (home / "mixed.csv").write_text(fleet_of(*rows))
+    done = orchestrator(home, "restart", "mixed.csv", *SIMULATED, *QUICK)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert (
+        "  clusters  3 of 6 ready, 1 busy (busy), 1 unhealthy (down), 1 gone (lost)" in done.stderr
+    )
+    assert "3 restarted" in done.stderr
+    calls = calls_in(home)
+    first_restart = next(n for n, (call, _) in enumerate(calls) if call == "restart")
+    before = [project for call, project in calls[:first_restart] if call == "list"]
+    assert sorted(before) == ["p0", "p1"]
+
+
+def test_wrong_kinds_are_named_before_anything_is_restarted(home: Path) -> None:
+    """A fleet with kinds that do not fit ends with exit 2, every one named, and no restart."""
+    rows = ("p,c1,pipes,restart,logstash,", "p,c2,orders,rolling,,2", "p,c3,logs,restart,,")
+    (home / "wrong.csv").write_text(fleet_of(*rows))
+    done = orchestrator(home, "restart", "wrong.csv", *SIMULATED, *QUICK)
+    assert done.returncode == ExitCode.USAGE
+    assert "p/c1 (pipes): restart is not for logstash clusters; use reboot, or auto" in done.stderr
+    assert "p/c2 (orders): rolling needs 3 nodes, and it has 2; use restart" in done.stderr
+    assert "p/c3" not in done.stderr
+    assert calls_in(home) == [("list", "p")]
+    assert orchestrator(home, "runs", "-o", "json").stdout.strip() == "[]"
+
+
+def test_auto_chooses_by_the_datastore(home: Path) -> None:
+    """With `--kind auto` Logstash is rebooted and the rest restarted; named kinds stay."""
+    rows = ("p,c1,pipes,,logstash,", "p,c2,orders,,opensearch,", "p,c3,logs,rolling:ess,,3")
+    (home / "auto.csv").write_text(fleet_of(*rows))
+    scenario = SCENARIO + 'rolling_node = "100ms"\n'
+    (home / "scenario.toml").write_text(scenario)
+    dry = orchestrator(home, "restart", "auto.csv", "--kind", "auto", "--dry-run", "-o", "json")
+    assert [one["kind"] for one in json.loads(dry.stdout)["targets"]] == [
+        "auto", "auto", "rolling:ess",
+    ]  # fmt: skip
+    done = orchestrator(home, "restart", "auto.csv", "--kind", "auto", *SIMULATED, *QUICK)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "kind      auto (2), rolling:ess (1)" in done.stderr
+    assert "kind      reboot (1), restart (1), rolling:ess (1): plan " in done.stderr
+    assert "1 with just 3 nodes, the least for a rolling restart: logs" in done.stderr
+    asked = [call for call, _ in calls_in(home) if call not in {"list", "detail"}]
+    assert sorted(asked) == ["reboot", "restart", "rolling"]
+    report = json.loads(next(home.glob("restart-*.json")).read_text())
+    assert [one["kind"] for one in report["targets"]] == ["reboot", "restart", "rolling:ess"]
+
+
+def test_a_kind_for_those_that_name_none(home: Path) -> None:
+    """`--kind` is for targets without one; what the fleet says of a target goes first."""
+    (home / "some.csv").write_text(fleet_of("p,c1,,,,", "p,c2,,restart,,"))
+    done = orchestrator(
+        home, "restart", "some.csv", "--kind", "rolling:ess", "--dry-run", "-o", "json"
+    )
+    kinds = [target["kind"] for target in json.loads(done.stdout)["targets"]]
+    assert kinds == ["rolling:ess", "restart"]
+    wrong = orchestrator(home, "restart", "some.csv", "--kind", "gently", "--dry-run")
+    assert wrong.returncode == ExitCode.USAGE
+    assert "--kind: 'gently' is not a kind of restart" in wrong.stderr
+
+
 def test_the_version_is_printed() -> None:
     """`--version` prints name and version."""
     done = CliRunner().invoke(commands, ["--version"])

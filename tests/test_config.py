@@ -25,7 +25,7 @@ from orchestrator.config import (
 )
 from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.limits import Concurrency, Rate, Unavailable
-from orchestrator.model import Target
+from orchestrator.model import Kind, Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
 from orchestrator.regions import Api
 
@@ -72,6 +72,7 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
     "log.format": ("json", "json"),
     "log.file": ("/var/log/o.log", Path("/var/log/o.log")),
     "log.level": ("debug", "debug"),
+    "kind": ("rolling:ess", Kind.parse("rolling:ess")),
     "report": ("-", "-"),
     "change": ("CHG-1", "CHG-1"),
     "operator": ("ana", "ana"),

@@ -26,6 +26,8 @@ from orchestrator.preflight import doubts_about, prepare
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
+from orchestrator.survey import Survey, survey_lines
+from orchestrator.watch.picture import shown
 
 
 @click.command(cls=SettingsCommand)
@@ -89,6 +91,7 @@ def restart(
         stdin=sys.stdin.buffer,
         format_=Format(format_) if format_ else None,
         only=outcomes(only),
+        kind=settings.kind,
     )
     plan = prepare(read, settings)
     _describe(plan, read)
@@ -103,14 +106,19 @@ def restart(
         unfinished = anyio.run(find_unfinished, settings, plan)
         if unfinished is not None:
             return _go_on_with(unfinished, settings)
-    _confirm(plan, yes=given["yes"], expect=given["expect"], is_simulated=simulation is not None)
-    watch = partial(watchers_for, settings, sys.stderr)
+    asks = _has_to_ask(plan, yes=given["yes"], expect=given["expect"])
 
     async def run() -> Result:
         return await run_plan(
-            plan, settings, simulation=simulation, watch=watch, prompt=passcode_prompt(),
-            new=given["new"], since=since,
-        )  # fmt: skip
+            plan,
+            settings,
+            simulation=simulation,
+            watch=partial(watchers_for, settings, sys.stderr),
+            prompt=passcode_prompt(),
+            new=given["new"],
+            since=since,
+            agree=partial(_agree, plan, asks=asks, is_simulated=simulation is not None),
+        )
 
     result = anyio.run(run)
     say_how_it_ended(result)
@@ -167,8 +175,7 @@ def _describe(plan: Plan, read: Fleet) -> None:
     lines = [f"plan {plan.plan_id}: {_count(total, 'cluster')} in {_count(projects, 'project')}"]
     if read.collapsed:
         lines.append(f"  {_count(read.collapsed, 'line')} named a cluster again and count once")
-    kinds = Counter(str(target.kind) for target in plan.targets)
-    lines.append("  kind      " + ", ".join(f"{kind} ({n})" for kind, n in kinds.items()))
+    lines.append(f"  kind      {_kinds(plan)}")
     lines.append(
         "  waves     "
         + ", then ".join(
@@ -193,6 +200,11 @@ def _describe(plan: Plan, read: Fleet) -> None:
 def _unavailable_words(limit: Unavailable, total: int) -> str:
     is_of_fleet = limit.is_percent and limit.scope == FLEET
     return f"{limit} of {total} → {limit.of(total)}" if is_of_fleet else str(limit)
+
+
+def _kinds(plan: Plan) -> str:
+    kinds = Counter(str(target.kind) for target in plan.targets)
+    return ", ".join(f"{kind} ({n})" for kind, n in kinds.items())
 
 
 def _count(number: int, noun: str) -> str:
@@ -224,7 +236,21 @@ def _print_plan(plan: Plan, output: str) -> None:
         click.echo("\t".join((wave, str(target), str(target.kind), target.name or "")).rstrip())
 
 
-def _confirm(plan: Plan, *, yes: bool, expect: int | None, is_simulated: bool) -> None:
+async def _agree(
+    plan: Plan, fitted: Plan, survey: Survey, *, asks: bool, is_simulated: bool
+) -> None:
+    """Say how the clusters of a plan were found, and ask whether to go on with what fits them."""
+    lines = []
+    if fitted.plan_id != plan.plan_id:
+        lines.append(f"kind      {_kinds(fitted)}: plan {fitted.plan_id}")
+    lines += survey_lines(fitted.targets, survey)
+    click.echo("\n".join(f"  {shown(line)}" for line in lines), err=True)
+    if asks:
+        await _ask(fitted, is_simulated=is_simulated)
+
+
+def _has_to_ask(plan: Plan, *, yes: bool, expect: int | None) -> bool:
+    """Return whether somebody has to be asked, if that is possible at all."""
     total = len(plan.targets)
     if expect is not None and expect != total:
         raise UsageError(
@@ -232,18 +258,25 @@ def _confirm(plan: Plan, *, yes: bool, expect: int | None, is_simulated: bool) -
             "Check the fleet, or expect that many"
         )
     if yes or expect is not None:
-        return
+        return False
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
             f"there is no terminal to ask on; give --yes, or --expect {total} to agree to "
             f"{_count(total, 'cluster')}; nothing was sent"
         )
+    return True
+
+
+async def _ask(plan: Plan, *, is_simulated: bool) -> None:
+    total = len(plan.targets)
     projects = len({target.project_id for target in plan.targets})
     what = "simulated clusters" if is_simulated else "clusters"
     click.echo(
         f"Restart {total} {what} in {_count(projects, 'project')}? Type {total} to go on: ",
         err=True, nl=False,
     )  # fmt: skip
+    # Waiting in a read would keep Ctrl-C from being heard.
+    await anyio.wait_readable(sys.stdin)
     typed = sys.stdin.readline().strip()
     if typed != str(total):
-        raise UsageError(f"{typed!r} is not {total}; nothing was sent")
+        raise UsageError(f"{typed!r} is not {total}; nothing was restarted")

@@ -93,10 +93,14 @@ class _Shape:
     failed: tuple[str, str] | None = None
 
 
+_CALM = _Shape()
+
+
 class Cluster:
     """The state of one cluster; only `begin` changes it, the rest follows from time."""
 
     __slots__ = (
+        "_calm_text",
         "_executions",
         "_look",
         "_nodes",
@@ -128,6 +132,7 @@ class Cluster:
         self._rest = behaviour.initial.pick(self._draw("initial")[0])
         self._reason = _NEVER_CAME_UP
         self._look = Look(None, -math.inf)
+        self._calm_text = ""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -220,7 +225,9 @@ class Cluster:
     def _at_rest(self, rest: Rest, reason: tuple[str, str], until: float) -> Look:
         match rest:
             case Rest.IDLE:
-                return Look(self._text(_Shape()), until)
+                # Before a restart and after it the same, and most of what is ever listed.
+                self._calm_text = self._calm_text or self._text(_CALM)
+                return Look(self._calm_text, until)
             case Rest.BUSY:
                 return Look(self._text(_Shape(actions=("SNAPSHOTTING",))), until)
             case Rest.UNHEALTHY:

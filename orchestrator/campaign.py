@@ -520,14 +520,16 @@ class Campaign:
                 self._end_soak(event)
 
     def _apply_to_target(self, event: TargetEvent) -> None:
-        match event:
+        match event:  # the frequent ones first: each case is one more question
             case RestartRequested():
                 self._request(event)
+            case RestartAnswered():
+                self._answer(event)
+            case TargetEnded():
+                self._end(event)
             case RestartWithdrawn():
                 self._release(event)
                 self._put_back(event.target)
-            case RestartAnswered():
-                self._answer(event)
             case RestartDisproved():
                 self._tries_of(event.target).lost += 1
                 self._release(event)
@@ -540,8 +542,8 @@ class Campaign:
             case RestartUnsettled():
                 self._tracks[event.target].ready_since = None
                 self._move(event, Phase.RESTARTING)
-            case TargetEnded() | TargetRelapsed() | TargetResolved():
-                self._conclude(event)
+            case TargetRelapsed() | TargetResolved():
+                self._think_better_of(event)
             case _:
                 raise ImpossibleEventError(f"{event.kind} means nothing to a target")
 
@@ -767,10 +769,8 @@ class Campaign:
         if self._is_live:
             self._line_up(position, not_before)
 
-    def _conclude(self, event: TargetEnded | TargetRelapsed | TargetResolved) -> None:
+    def _think_better_of(self, event: TargetRelapsed | TargetResolved) -> None:
         match event:
-            case TargetEnded():
-                self._end(event)
             case TargetRelapsed():
                 self._outcomes[event.target] = Outcome.FAILED
                 self._watch_of(event.target).soaking.discard(event.target)
@@ -1404,16 +1404,17 @@ class Campaign:
 
     def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
         tries = self._tries.get(position)
-        if state.is_busy and tries is not None and tries.lost:
+        is_busy, is_ready = state.is_busy, state.is_ready
+        if is_busy and tries is not None and tries.lost:
             reason = f"asked before without an answer, and busy now: {state.describe()}"
             error = ErrorInfo(error_class="unconfirmed", message=reason)
             return self._ended_here(now, position, Outcome.UNKNOWN, reason, error)
-        if state.is_busy:
+        if is_busy:
             return self._ended_here(now, position, Outcome.SKIPPED, "busy")
-        if not state.is_ready and self.policy.unhealthy is Unhealthy.SKIP:
+        if not is_ready and self.policy.unhealthy is Unhealthy.SKIP:
             asked = self.policy.unhealthy_asked
             return self._ended_here(now, position, Outcome.SKIPPED, "unhealthy", asked=asked)
-        if state.is_ready and not self._may_be_down(position, now):
+        if is_ready and not self._may_be_down(position, now):
             # It was down when it lined up, and passed the limit on that; now it waits for room.
             self._line_up(position)
             return None

@@ -154,8 +154,9 @@ class Lanes:
         """
         self._let_join(now)
         while True:
-            if any(not gate.has_room(now) for gate in self._fleet_gates):
-                return None
+            for gate in self._fleet_gates:
+                if not gate.has_room(now):
+                    return None
             self._wake(now)
             if not self._ready:
                 return None

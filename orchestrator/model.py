@@ -2,7 +2,8 @@
 
 Rules:
 
-- Values are frozen, and a value that exists is valid.
+- Values are frozen, and a value that exists is valid. What calls and looks bring by the thousand is
+  a `msgspec.Struct`: the same as a frozen dataclass, made in a tenth of the time.
 - Moments end in `_at` and are seconds on the journal's steady axis; spans are seconds too.
 - An event is something that happened. Its `kind` is its one name: the journal's row, the log
   line, the metric and the report all use it. Events name a target by its position in the fleet.
@@ -10,11 +11,14 @@ Rules:
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from operator import itemgetter
 from typing import ClassVar
+
+import msgspec
 
 # --------------------------------------------------------------------------------------- targets
 
@@ -152,8 +156,11 @@ class Outcome(StrEnum):
 # -------------------------------------------------------------------------- what a look can show
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterState:
+_status_of: Callable[[tuple[str, str]], str] = itemgetter(1)
+_ALL_READY = frozenset({"200"})
+
+
+class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at a cluster showed; detail and list carry the same fields.
 
     `status` is the service's string: "100" operation in progress, "200" available, "303" (or
@@ -177,7 +184,7 @@ class ClusterState:
             self.status == "100"
             or self.actions
             or self.progress
-            or any(status == "100" for _, status in self.instances)
+            or "100" in map(_status_of, self.instances)
         )
 
     @property
@@ -187,7 +194,7 @@ class ClusterState:
             self.status == "200"
             and not self.actions
             and not self.progress
-            and all(status == "200" for _, status in self.instances)
+            and _ALL_READY.issuperset(map(_status_of, self.instances))
         )
 
     @property
@@ -236,8 +243,7 @@ class ClusterState:
 # --------------------------------------------------------------------------- what an answer means
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorInfo:
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What went wrong, as the report prints it; never with a header or a token.
 
     `error_class` is our name for what can be done about it, `code` the service's own.
@@ -282,8 +288,7 @@ class Throttle:
     per: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came back from one restart call, with every job id it carried."""
 
     verdict: Verdict
@@ -606,5 +611,5 @@ EVENTS: Mapping[str, type[Event]] = {
 
 def request_id_of(run_id: str, target: Target, attempt: int) -> str:
     """Return the `X-Request-Id` of one call: unique to it, and the same when worked out again."""
-    name = f"{run_id}/{target}/{attempt}"
+    name = f"{run_id}/{target.project_id}/{target.cluster_id}/{attempt}"
     return hashlib.sha256(name.encode()).hexdigest()[:32]

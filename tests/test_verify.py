@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -504,7 +505,9 @@ def test_slot_of_an_unknown_is_not_freed_by_a_skip_that_follows() -> None:
     findings = verify(RUN, plan, events, [held, ledger_of(plan, events)[1]])
     assert only_limit(findings, "1").is_broken
     assert findings.lost == ()
-    freed = verify(RUN, plan, events, [replace(held, ended_at=120), ledger_of(plan, events)[1]])
+    freed = verify(
+        RUN, plan, events, [msgspec.structs.replace(held, ended_at=120), ledger_of(plan, events)[1]]
+    )
     assert "of which the ledger frees its slot too early" in freed.broken[0]
 
 
@@ -525,8 +528,10 @@ def test_starts_of_others_count() -> None:
     rows = [other(0, 0.0), other(2, 1.0)]
     findings = verified(plan, requested(5), others=rows)
     assert len(findings.broken) == 2
-    assert verified(plan, requested(5), others=[replace(rows[0], returned=True), rows[1]]).is_kept
-    over = replace(rows[0], settled_at=0.5, ended_at=4.0)
+    assert verified(
+        plan, requested(5), others=[msgspec.structs.replace(rows[0], returned=True), rows[1]]
+    ).is_kept
+    over = msgspec.structs.replace(rows[0], settled_at=0.5, ended_at=4.0)
     assert [one.is_broken for one in verified(plan, requested(5), others=[over, rows[1]]).limits] \
         == [False, True]  # fmt: skip
     after = verified(plan, requested(0), others=[other(0, 1.0), other(2, 2.0)])
@@ -659,9 +664,9 @@ def test_cluster_that_another_run_has_under_way() -> None:
     assert findings.twice == ("p0/c0",)
     assert f"while run {OTHER} had it under way" in findings.broken[0]
     for harmless in (
-        replace(theirs, ended_at=5.0),
-        replace(theirs, returned=True),
-        replace(theirs, granted_at=6.0),
+        msgspec.structs.replace(theirs, ended_at=5.0),
+        msgspec.structs.replace(theirs, returned=True),
+        msgspec.structs.replace(theirs, granted_at=6.0),
     ):
         assert verified(fleet(1), requested(5), others=[harmless]).is_kept
 
@@ -885,7 +890,7 @@ def test_place_that_the_ledger_frees_too_early(change: dict[str, Any], what: str
     """By a row that says less than the history, other runs count too little."""
     events = restarted(0)
     (row,) = ledger_of(fleet(1), events)
-    findings = verify(RUN, fleet(1), events, [replace(row, **change)])
+    findings = verify(RUN, fleet(1), events, [msgspec.structs.replace(row, **change)])
     assert findings.lost == ("p0/c0",)
     assert what in findings.broken[0]
 
@@ -894,7 +899,9 @@ def test_place_that_the_ledger_holds_for_longer_harms_nobody() -> None:
     """A row may be stricter than the history: not settled, not ended, not given back."""
     plan = fleet(1)
     (row,) = ledger_of(plan, restarted(0))
-    assert verify(RUN, plan, restarted(0), [replace(row, settled_at=None, ended_at=None)]).is_kept
+    assert verify(
+        RUN, plan, restarted(0), [msgspec.structs.replace(row, settled_at=None, ended_at=None)]
+    ).is_kept
     refused = [requested(0), answered(1, 0, 1, Verdict.REFUSED)]
     assert verify(RUN, plan, refused, [row]).is_kept
 

@@ -19,6 +19,8 @@ from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import msgspec
+
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.model import (
     EVENTS,
@@ -272,14 +274,23 @@ def _write(
 def _writing(cls: Any) -> tuple[tuple[str, object, _Convert | None], ...]:
     """Return name, default and converter of each field; resolved once a class, for speed."""
     hints = get_type_hints(cls)
-    return tuple(
-        (
-            field.name,
-            _NEVER if field.default is MISSING else field.default,
-            _writer(hints[field.name]),
-        )
-        for field in fields(cls)
-    )
+    return tuple((name, default, _writer(hints[name])) for name, default in _fields_of(cls))
+
+
+def _is_value(kind: Any) -> bool:
+    return is_dataclass(kind) or issubclass(kind, msgspec.Struct)
+
+
+def _fields_of(cls: Any) -> list[tuple[str, object]]:
+    """Return name and default of each field, in their order."""
+    if is_dataclass(cls):
+        return [
+            (one.name, _NEVER if one.default is MISSING else one.default) for one in fields(cls)
+        ]
+    return [
+        (one.name, _NEVER if one.default is msgspec.NODEFAULT else one.default)
+        for one in msgspec.structs.fields(cls)
+    ]
 
 
 @cache
@@ -295,7 +306,7 @@ def _inner(cls: Any) -> tuple[tuple[str, object, _Convert | None], ...]:
 @cache
 def _reading(cls: Any) -> Mapping[str, _Convert | None]:
     hints = get_type_hints(cls)
-    return {field.name: _reader(hints[field.name]) for field in fields(cls)}
+    return {name: _reader(hints[name]) for name, _ in _fields_of(cls)}
 
 
 def _read(cls: type[T], data: Mapping[str, Any]) -> T:
@@ -328,7 +339,7 @@ def _writer(hint: Any) -> _Convert | None:
     kinds = _members(hint)
     if kinds == (Kind,):
         return str
-    if len(kinds) > 1 or is_dataclass(kinds[0]):
+    if len(kinds) > 1 or _is_value(kinds[0]):
         return _write_value
     if get_origin(kinds[0]) is tuple:
         inner = _writer(get_args(kinds[0])[0])
@@ -351,7 +362,7 @@ def _reader(hint: Any) -> _Convert | None:
         return tuple if inner is None else partial(_read_all, inner)
     if kind is ClusterState:
         return _read_state
-    if is_dataclass(kind):
+    if _is_value(kind):
         return partial(_read_any, kind)
     is_enum = issubclass(kind, Enum)
     return partial(kind) if is_enum else None

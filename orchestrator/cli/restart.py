@@ -27,7 +27,7 @@ from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
 from orchestrator.survey import Survey, survey_lines
-from orchestrator.watch.picture import shown
+from orchestrator.wording import shown
 
 
 @click.command(cls=SettingsCommand)

@@ -49,19 +49,15 @@ from orchestrator.watch.picture import (
     Line,
     Tally,
     Tone,
-    about,
-    clock,
     count_words,
-    counted,
     limit_words,
     phase_words,
     picture,
-    shown,
-    spell,
     state_lines,
     summary,
     time_left,
 )
+from orchestrator.wording import about, clock, counted, shown, spell
 
 if TYPE_CHECKING:
     from rich.console import Console

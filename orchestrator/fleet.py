@@ -122,6 +122,11 @@ def write_fleet(targets: Iterable[Target], format_: Format) -> str:
             )
 
 
+def is_id(text: str) -> bool:
+    """Whether `text` can be the id of a project or a cluster."""
+    return _WORD.fullmatch(text) is not None
+
+
 def is_label(name: str) -> bool:
     """Whether a label may be called `name`: the name of a scope that is not taken already."""
     return _label_problem(name) is None

@@ -13,12 +13,8 @@ Rules:
 - It is written one target at a time, and replaces an older report only when it is whole.
 """
 
-import contextlib
 import json
 import math
-import os
-import stat
-import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -54,6 +50,7 @@ from orchestrator.model import (
     Verdict,
     WindowChanged,
 )
+from orchestrator.output import write_whole
 from orchestrator.plan import Plan, changed_policy
 
 REPORT_VERSION = 1
@@ -64,9 +61,6 @@ STANDARD_OUTPUT = "-"
 
 INTERRUPTED = "interrupted: no runner finished this run"
 """The stop reason of a run that nobody stopped and nobody finished."""
-
-_UNENCODABLE = "backslashreplace"
-"""UTF-8 cannot encode lone surrogates only, and for these Python's escape is also JSON's."""
 
 _FAILURES = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN})
 
@@ -639,7 +633,8 @@ def write_report(fold: ReportFold, facts: RunFacts, path: str | Path, *, stdout:
         if printing:
             _print(fold, facts, stdout)
         else:
-            _write(fold, facts, Path(path))
+            encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+            write_whole(Path(path), _chunks(fold, facts, encoder))
     except OSError as error:
         place = "standard output" if printing else repr(str(path))
         raise OrchestratorError(
@@ -653,54 +648,6 @@ def _print(fold: ReportFold, facts: RunFacts, stdout: TextIO) -> None:
     # Escapes are for whatever encoding the other end of standard output has.
     stdout.writelines(_chunks(fold, facts, json.JSONEncoder(allow_nan=False)))
     stdout.flush()
-
-
-def _write(fold: ReportFold, facts: RunFacts, path: Path) -> None:
-    chunks = _chunks(fold, facts, json.JSONEncoder(allow_nan=False, ensure_ascii=False))
-    if _is_special(path):
-        with path.open("w", encoding="utf-8", errors=_UNENCODABLE) as file:
-            file.writelines(chunks)
-        return
-    # A link stays a link: what it points to is replaced.
-    path = path.resolve()
-    # For its owner alone (0600), and beside its target: a rename is atomic within a folder.
-    with tempfile.NamedTemporaryFile(
-        "w",
-        encoding="utf-8",
-        errors=_UNENCODABLE,
-        prefix=f".{path.name}.",
-        dir=path.parent,
-        delete=False,
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    _sync_folder(path.parent)
-
-
-def _is_special(path: Path) -> bool:
-    """Whether this is a device or a pipe, which must be written to and never replaced."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some file systems cannot; the report is whole all the same, only a power cut could undo it.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _chunks(fold: ReportFold, facts: RunFacts, encoder: json.JSONEncoder) -> Iterator[str]:

@@ -34,6 +34,7 @@ async def open_access(
     *,
     environ: Mapping[str, str] | None = None,
     prompt: Prompt | None = None,
+    known_by: str = "id",
 ) -> AsyncIterator[Access]:
     """Reach the service for some projects, with the credential of each.
 
@@ -43,11 +44,14 @@ async def open_access(
         now: the steady moment.
         environ: where credentials are looked for; the process's environment if not given.
         prompt: asks a person for a passcode, before anything is sent; None if nobody can be asked.
+        known_by: what the projects are given by: `id`, or `name` to look for their ids.
 
     Raises:
         UsageError: a credential is missing or cannot be used; nothing was sent to the service.
     """
-    book = CredentialBook(settings, regions, _surroundings(environ), now, prompt=prompt)
+    book = CredentialBook(
+        settings, regions, _surroundings(environ), now, prompt=prompt, known_by=known_by
+    )
     async with (
         book,
         CssClient(

@@ -170,7 +170,11 @@ class CloudSettings:
 
     def region_for(self, target: Target) -> str | None:
         """Return the region of `target`: its own, else its project's, else the one for all."""
-        return self._region(target.project_id, target.region)
+        return self.region_of(target.project_id, target.region)
+
+    def region_of(self, project_id: str, region: str | None = None) -> str | None:
+        """Return `region`, else that of the project's settings, else the one for all."""
+        return region or self.projects.get(project_id, ProjectSettings()).region or self.region
 
     def endpoint_for(self, project_id: str, region: str | None) -> str:
         """Return the service's address for a target of `project_id` that names `region`, or none.
@@ -199,7 +203,7 @@ class CloudSettings:
 
     def doubt_about(self, project_id: str, region: str | None) -> str | None:
         """Return what is doubtful about where calls for a project would go, if anything is."""
-        known = self._region(project_id, region)
+        known = self.region_of(project_id, region)
         is_given = self.endpoint != TEMPLATES[Api.CSS] or self._told(Api.CSS, known)
         if known is None or is_given or is_known(known):
             return None
@@ -212,7 +216,7 @@ class CloudSettings:
         )
 
     def _address(self, api: Api, endpoint: str, project_id: str, region: str | None) -> str:
-        known = self._region(project_id, region)
+        known = self.region_of(project_id, region)
         if endpoint == TEMPLATES[api]:
             if self.mistakes:
                 raise ConfigError(_NO_ADDRESS, self.mistakes)
@@ -228,9 +232,6 @@ class CloudSettings:
         """Return the address that was given for a region, or for all by the vendor's variable."""
         of_all = self.addresses.get((api, EVERYWHERE))
         return of_all or (self.addresses.get((api, plain(region))) if region else None)
-
-    def _region(self, project_id: str, region: str | None) -> str | None:
-        return region or self.projects.get(project_id, ProjectSettings()).region or self.region
 
 
 _KEY_OF = {Api.CSS: "endpoint", Api.IAM: "iam_endpoint"}

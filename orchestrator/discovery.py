@@ -9,19 +9,30 @@ Rules:
   out, and told. So is a value that cannot be printed.
 - `datastore` and `version` are labels, too. A Logstash cluster can only be rebooted, so that is its
   kind; all others get the default.
+- A project that is given by name is looked up in IAM, and must be the only one of that name. Its
+  region is in its name (`cn-north-4`, `cn-north-4_team`), where nobody says another.
+- Either all projects are listed whole, or there is no fleet.
 - What is chosen by a condition is decided by what stands in the fleet, or by the tag as it is.
 """
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
+import anyio
+
+from orchestrator.access import AT_ONCE, Access, open_access
+from orchestrator.config import CloudSettings
+from orchestrator.css import Prompt
 from orchestrator.css.inventory import Cluster
-from orchestrator.errors import UsageError
+from orchestrator.errors import CloudError, MistakesError, UsageError
 from orchestrator.fleet import is_id, is_label
 from orchestrator.model import WHOLE, Call, Kind, Target
+from orchestrator.regions import is_known
 
 PREFIX = "tag."
 """What is put before a tag's key that means something else in a fleet."""
@@ -95,7 +106,9 @@ class Discovery:
     """What was found."""
 
     targets: tuple[Target, ...]
-    seen: Mapping[str, int] = field(default_factory=dict)
+    regions: Mapping[str, str | None]
+    """The projects that were looked at, and where."""
+    seen: Mapping[str, int]
     """Project → how many clusters it has, chosen or not."""
     warnings: tuple[str, ...] = ()
     """What of the clusters is not in the fleet as it stands there, each in a sentence."""
@@ -103,8 +116,117 @@ class Discovery:
     """For each thing that was asked for, how many clusters are not like that, in words."""
 
 
-def discover(listed: Iterable[Listed], choice: Choice) -> Discovery:
-    """Return the chosen ones of these clusters as the targets of a fleet."""
+async def discover_fleet(
+    settings: CloudSettings,
+    choice: Choice,
+    *,
+    projects: Sequence[str] = (),
+    names: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    prompt: Prompt | None = None,
+) -> Discovery:
+    """Return the chosen clusters of some projects as the targets of a fleet.
+
+    Args:
+        settings: where the service is, and which project uses which credential.
+        choice: which clusters are wanted.
+        projects: the ids of the projects.
+        names: the names of more projects.
+        environ: where credentials are looked for; the process's environment if not given.
+        prompt: asks a person for a passcode.
+
+    Raises:
+        UsageError: a credential or a region is missing, or a name is not that of one project.
+        CloudError: some project could not be listed whole; names each.
+    """
+    regions = {project_id: settings.region_of(project_id) for project_id in projects}
+    if names:
+        named = {name: settings.region_of(name, _region_in(name)) for name in names}
+        async with open_access(
+            settings, named, time.monotonic, environ=environ, prompt=prompt, known_by="name"
+        ) as access:
+            found = await _projects_named(access, named)
+        for name, project_id in found.items():
+            regions.setdefault(project_id, settings.region_of(project_id, _region_in(name)))
+    async with open_access(
+        settings, regions, time.monotonic, environ=environ, prompt=prompt
+    ) as access:
+        listed = await _list_all(access, regions)
+    return discover(listed, choice, regions)
+
+
+def _region_in(name: str) -> str | None:
+    """Return the region that a project's name begins with."""
+    region = name.partition("_")[0]
+    return region if is_known(region) else None
+
+
+async def _projects_named(access: Access, names: Iterable[str]) -> Mapping[str, str]:
+    """Return name → id; one after the other, for a refused credential is not to be sent often."""
+    found: dict[str, str] = {}
+    mistakes = []
+    for name in names:
+        ids = await access.book.projects_named(name)
+        if len(ids) == 1:
+            found[name] = ids[0]
+        elif ids:
+            several = ", ".join(ids)
+            mistakes.append(f"{name}: {len(ids)} projects have this name; use --project {several}")
+        else:
+            mistakes.append(
+                f"{name}: IAM knows no such project, or does not show it; check the name and the "
+                "region, or use --project ID"
+            )
+    if mistakes:
+        raise MistakesError("looking for projects by name: some are not just one", mistakes)
+    return found
+
+
+async def _list_all(access: Access, regions: Mapping[str, str | None]) -> Sequence[Listed]:
+    """Return the clusters of all projects.
+
+    Raises:
+        CloudError: with every project that could not be listed whole.
+    """
+    limiter = anyio.CapacityLimiter(AT_ONCE)
+    listed: list[Listed] = []
+    errors: dict[str, CloudError] = {}
+
+    async def take(project_id: str, region: str | None) -> None:
+        async with limiter:
+            try:
+                inventory = await access.client.take_inventory(project_id, region)
+            except CloudError as error:
+                errors[project_id] = error
+            else:
+                listed.extend(
+                    Listed(project_id=project_id, region=region, cluster=cluster)
+                    for cluster in inventory.values()
+                )
+
+    async with anyio.create_task_group() as tasks:
+        for project_id, region in regions.items():
+            tasks.start_soon(take, project_id, region)
+    if errors:
+        lines = "".join(
+            f"\n  {errors[project_id]}" for project_id in regions if project_id in errors
+        )
+        raise CloudError(
+            f"discovering clusters: {len(errors)} of {len(regions)} projects could not be listed "
+            f"whole; nothing was written{lines}"
+        )
+    return listed
+
+
+def discover(
+    listed: Iterable[Listed],
+    choice: Choice,
+    regions: Mapping[str, str | None] = MappingProxyType({}),
+) -> Discovery:
+    """Return the chosen ones of these clusters as the targets of a fleet; see `discover_fleet`.
+
+    `regions` are the projects that were listed, those without any cluster too.
+    """
     everyone = sorted(
         listed, key=lambda one: (one.project_id, one.cluster.name or "", one.cluster.id)
     )
@@ -117,6 +239,7 @@ def discover(listed: Iterable[Listed], choice: Choice) -> Discovery:
                 targets.append(target)
     return Discovery(
         targets=tuple(targets),
+        regions=regions or {one.project_id: one.region for one in everyone},
         seen=Counter(one.project_id for one in everyone),
         warnings=tuple(notes.sentences()),
         misses=tuple(_misses(everyone, choice)),

@@ -11,6 +11,7 @@
     │   └── LeaseError                4   another runner works on this run
     ├── CloudError                    1   a look at the service did not succeed
     │   └── GoneError                 1   the service does not know the cluster, or not for us
+    ├── NothingFoundError             1   what was looked for is not there; nothing was written
     └── ImpossibleEventError         70   a bug of ours: an event that the rules do not allow
 
 A restart that is refused or lost is not an exception: it is an answer (`model.Answer`).
@@ -114,6 +115,10 @@ class CloudError(OrchestratorError):
 
 class GoneError(CloudError):
     """The service says that there is no such cluster, or none that we may see."""
+
+
+class NothingFoundError(OrchestratorError):
+    """There is nothing of what was asked for, so nothing was written."""
 
 
 class ImpossibleEventError(OrchestratorError):

@@ -122,6 +122,21 @@ def write_fleet(targets: Iterable[Target], format_: Format) -> str:
             )
 
 
+def format_by_suffix(path: str) -> Format:
+    """Return the format that a file of this name has.
+
+    Raises:
+        ValueError: the suffix names none.
+    """
+    suffix = PurePath(path).suffix
+    try:
+        return _SUFFIXES[suffix.lower()]
+    except KeyError:
+        raise ValueError(
+            f"the suffix {suffix!r} names no format; use --format with one of {', '.join(Format)}"
+        ) from None
+
+
 def is_id(text: str) -> bool:
     """Whether `text` can be the id of a project or a cluster."""
     return _WORD.fullmatch(text) is not None
@@ -507,15 +522,10 @@ def _items_in(text: str, shape: Format, only: frozenset[Outcome] | None) -> Iter
 
 def _format_by_name(source: str) -> Format | None:
     """Return the format that the suffix names; None for standard input, which has none."""
-    if source == STDIN:
-        return None
-    suffix = PurePath(source).suffix
     try:
-        return _SUFFIXES[suffix.lower()]
-    except KeyError:
-        raise _UnreadableError(
-            f"the suffix {suffix!r} names no format; use --format with one of {', '.join(Format)}"
-        ) from None
+        return None if source == STDIN else format_by_suffix(source)
+    except ValueError as error:
+        raise _UnreadableError(str(error)) from None
 
 
 def _content(source: str, stdin: Readable) -> bytes:

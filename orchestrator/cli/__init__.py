@@ -24,6 +24,7 @@ _COMMANDS = {
     "limit": ("orchestrator.cli.steer", "Give a live run other limits."),
     "resolve": ("orchestrator.cli.history", "Settle an unknown by what a person knows."),
     "verify": ("orchestrator.cli.history", "Recompute whether a run kept its promises."),
+    "discover": ("orchestrator.cli.discover", "List the clusters of projects as a fleet file."),
     "credentials": ("orchestrator.cli.credentials", "Show and try each project's credential."),
     "report": ("orchestrator.cli.history", "Write the report of a run again."),
     "runs": ("orchestrator.cli.history", "List the runs of the journal."),

@@ -8,7 +8,7 @@ Rules:
 - What can be known to be wrong is told when the book is opened, all of it at once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -36,6 +36,7 @@ LOGIN_REST = 60.0
 """Seconds within which a token that replaced a refused one is not replaced again."""
 
 _HEADING = "some credentials cannot be used; nothing was sent:"
+_NOT_FOUND = 404
 _ASIDE = 4
 """Connections open at once to IAM or to the metadata service."""
 
@@ -56,6 +57,7 @@ class CredentialBook:
         around: where credentials are looked for that no setting names.
         now: the steady moment.
         prompt: asks a person for a passcode; None if there is nobody to ask.
+        known_by: what the projects are given by, `id` or `name`.
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class CredentialBook:
         now: Callable[[], float],
         *,
         prompt: iam.Prompt | None = None,
+        known_by: str = "id",
     ) -> None:
         self._settings = settings
         self._regions = regions
         self._now = now
         self._prompt = prompt
+        self._known_by = known_by
         self._sources = Sources(settings, around)
         self._iam = Exchange(
             patience=settings.request_timeout, connections=_ASIDE, ca_file=settings.ca_file
@@ -137,6 +141,33 @@ class CredentialBook:
         """Return whether there are other credentials now; see `CredentialProvider`."""
         page = self._page(project_id)
         return page is not None and await page.renewal.renew(given_at)
+
+    async def projects_named(self, name: str) -> Sequence[str]:
+        """Return the ids of the projects that IAM knows under a name, which is one of ours.
+
+        The projects of this book must be given by name.
+
+        Raises:
+            CloudError: IAM gave no usable answer.
+            UsageError: there are no credentials for it, or no address of IAM.
+        """
+        page, region = self._page(name), self._regions.get(name)
+        address = self._settings.iam_endpoint_for(name, region)
+        headers: Mapping[str, str] = {}
+        if page is not None:
+            address = self._iam_address(page.source, name, region)
+        endpoint = read_endpoint(address)
+        url = iam.projects_url(endpoint, name)
+        if page is not None:
+            try:
+                credential = await page.renewal.current()
+            except CloudError as error:
+                if error.status == _NOT_FOUND:  # nobody can log in for a project that is not there
+                    return ()
+                raise
+            # It is no call about a project: that is what we do not know yet.
+            headers = credential.headers("", "GET", url, b"")
+        return await iam.find_projects(self._iam, endpoint, url, headers, name)
 
     # ---------------------------------------------------------------------------------- opening
 
@@ -205,7 +236,8 @@ class CredentialBook:
                 endpoint = read_endpoint(self._iam_address(source, project_id, region))
                 logins = self._logins.get(source.account)
                 if logins is None:
-                    logins = self._logins[source.account] = iam.Logins(source, self._iam)
+                    logins = iam.Logins(source, self._iam, known_by=self._known_by)
+                    self._logins[source.account] = logins
                 fetch = partial(logins.token_for, project_id, endpoint)
                 return Renewal(fetch, self._now, rest=LOGIN_REST)
             case "ecs":

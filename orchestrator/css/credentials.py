@@ -149,14 +149,14 @@ class Key:
         return hash((self._key, self._project_id))
 
     def headers(self, project_id: str, method: str, url: URL, body: bytes) -> Mapping[str, str]:
-        """Return date, project and signature."""
+        """Return date, project and signature; an empty `project_id` is none."""
         return self._signer.headers(
             method,
             url,
             _COVERED,
             body,
             at=time.time(),
-            project_id=self._project_id or project_id,
+            project_id=self._project_id or project_id or None,
         )
 
 

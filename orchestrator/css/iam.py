@@ -1,4 +1,4 @@
-"""Tokens from IAM: one user's logins, a project each.
+"""Tokens from IAM: one user's logins, a project each; and the ids of projects by name.
 
 Rules:
 
@@ -10,14 +10,14 @@ Rules:
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
 from yarl import URL
 
 from orchestrator.css.answers import iso_moment, moment_in, read_refusal, words_in
-from orchestrator.css.codes import ErrorClass
+from orchestrator.css.codes import ErrorClass, meaning_of
 from orchestrator.css.credentials import Token
 from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
@@ -25,6 +25,7 @@ from orchestrator.css.renewal import Fetched
 from orchestrator.css.sources import MistakeError, Source, is_project_id
 from orchestrator.errors import CloudError
 from orchestrator.secret import Secret, blot
+from orchestrator.signing import encode_query
 
 MOST_REFUSALS = 2
 """Refused logins of a user, over all projects, after which nothing more is asked for."""
@@ -32,6 +33,7 @@ MOST_REFUSALS = 2
 LARGEST_ANSWER = 1024 * 1024
 """Bytes of an answer of IAM; more is not read."""
 
+_OK = 200
 _CREATED = 201
 _UNAUTHORIZED = 401
 _FINAL = frozenset({400, 403, 404})
@@ -83,6 +85,46 @@ def read_token(reply: Reply) -> Fetched:
     return Fetched.living(Token(Secret(value)), _life_in(reply))
 
 
+def projects_url(endpoint: Endpoint, name: str) -> URL:
+    """Return where IAM lists the projects of a name."""
+    query = encode_query([("name", name)])
+    return URL(f"{endpoint.base.origin()}{endpoint.path}/v3/projects?{query}", encoded=True)
+
+
+async def find_projects(
+    exchange: Exchange, endpoint: Endpoint, url: URL, headers: Mapping[str, str], name: str
+) -> Sequence[str]:
+    """Return the ids of all projects with just this name; `url` is from `projects_url`.
+
+    Raises:
+        CloudError: IAM gave no usable answer.
+    """
+    doing = f"looking for project {name} at IAM"
+    try:
+        reply = await exchange.call("GET", url, headers, endpoint=endpoint, most=LARGEST_ANSWER)
+    except BrokenCallError as error:
+        raise CloudError(
+            f"{doing}: {error}; try again later", error_class=ErrorClass.UNSENT.value
+        ) from error
+    if reply.status != _OK:
+        raise CloudError(
+            blot(
+                f"{doing}: IAM answered {reply.status}: {words_in(*reply)}; check the credential, "
+                "or give the project's id instead of its name"
+            ),
+            status=reply.status,
+            error_class=meaning_of(reply.status, None).error_class.value,
+        )
+    try:
+        projects = json.loads(reply.body)["projects"]
+        return [str(one["id"]) for one in projects if one["name"] == name]
+    except (ValueError, LookupError, TypeError) as error:
+        raise CloudError(
+            f"{doing}: the answer has no list of projects; check that iam_endpoint is IAM's",
+            status=reply.status,
+        ) from error
+
+
 def _life_in(reply: Reply) -> float:
     """Return how long a token lives, by the clock of those who made it."""
     try:
@@ -103,10 +145,12 @@ class Logins:
     Args:
         source: where name, password and the rest stand.
         exchange: makes the calls.
+        known_by: what our projects are given by, `id` or `name`.
     """
 
-    def __init__(self, source: Source, exchange: Exchange) -> None:
+    def __init__(self, source: Source, exchange: Exchange, *, known_by: str = "id") -> None:
         self._source = source
+        self._known_by = known_by
         self._exchange = exchange
         self._lock = anyio.Lock()
         self._refusals = 0
@@ -150,9 +194,9 @@ class Logins:
             id=read("user_id"),
         )
         project = read("project")
-        if project is None or is_project_id(project):
-            return user, {"id": project or project_id}
-        return user, {"name": project}
+        if project is None:
+            return user, {self._known_by: project_id}
+        return user, {"id" if is_project_id(project) else "name": project}
 
     def _passcode(self, user: User, project_id: str) -> Secret | None:
         if user.id is None:

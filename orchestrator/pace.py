@@ -9,7 +9,8 @@ Rules:
   closely as before. Calls that were under way together are one round, and slow down once.
 - Calls are never further apart than the wait that the service asked for: after it one is welcome.
   Where it says nothing, `USUAL` is as far as they go; a 429 may have come for other reasons.
-- Each call that is taken brings the next ones a little closer, up to the limit that was named.
+- Each call that is taken brings the next ones a little closer, up to the limit that was named. When
+  they are much closer than they ever had to be, and no limit was named, all is forgotten.
 """
 
 import math
@@ -33,6 +34,9 @@ SPEED_UP = 0.05
 
 USUAL = 10.0
 """Seconds between two calls that are few enough wherever the service is known to allow few."""
+
+FORGET = 4.0
+"""So many times as fast as after the last 429, nothing of it is remembered."""
 
 _MEASURED = 60.0
 _MOST_MEASURED = 1000
@@ -89,6 +93,14 @@ class Pace:
         """Take note that a call was taken."""
         self._rounds = 0
         self.rate = min(self._ceiling, self.rate + self._step)
+        if self._ceiling == math.inf and self.rate * SPEED_UP > FORGET * self._step:
+            self.rate = math.inf
+
+    def ease(self, at: float) -> None:
+        """Go half as fast, unless calls are held apart already."""
+        if not self.is_slowed:
+            self.rate = self._measured(at) / 2
+            self._step = SPEED_UP * self.rate
 
     def slow_down(
         self,

@@ -243,6 +243,12 @@ def words_in(
     return _message(status, headers, meaning, text) + _skew(meaning, headers, now_wall)
 
 
+def limit_named(body: bytes) -> Throttle | None:
+    """Return the limit that the body of a 429 names."""
+    document = _parse(body)
+    return _limit_in(_complaint_in(document).message or _plain_text(document))
+
+
 def refuses_values(status: int, body: bytes) -> bool:
     """Return whether a call was refused for its values, and other values might be taken."""
     meaning = meaning_of(status, _complaint_in(_parse(body)).code)

@@ -10,6 +10,8 @@ Rules:
 - It was `unsent` only if its connection was never made; any other mishap is `lost`.
 - A look either shows everything asked for or raises: a list with clusters missing is no list.
 - Every call has one patience, `request_timeout`, from waiting for a connection to the body's end.
+- Looks make room for restarts: they leave them connections, and go slower when an account is
+  throttled (`pacing`).
 - What a credential put into a call is blotted out of what is kept of its answer.
 """
 
@@ -21,12 +23,14 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
+import anyio
 from yarl import URL
 
 from orchestrator.css.answers import (
     is_from_service,
     is_unauthorized,
     knows_no_such_call,
+    limit_named,
     read_answer,
     read_detail,
     read_listing,
@@ -40,9 +44,11 @@ from orchestrator.css.endpoints import Endpoint, read_endpoint
 from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
 from orchestrator.css.inventory import Cluster, read_inventory
 from orchestrator.css.listing import ClusterT, Page, Pass, missing
+from orchestrator.css.pacing import PATIENCE, Looks
 from orchestrator.css.turnstile import Turnstile
 from orchestrator.errors import CloudError, OrchestratorError, UsageError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
+from orchestrator.span import format_span
 
 SMALL_BODY = 1024 * 1024
 """Bytes of a restart's answer or of one cluster's detail; more is not read."""
@@ -59,7 +65,11 @@ MOST_PAGES = 10_000
 REREADS = 2
 """Times a list is read again from the start when clusters were missing at its end."""
 
+FOR_RESTARTS = 10
+"""One in so many connections is kept from looks, for restarts."""
+
 _OK = 200
+_THROTTLED = 429
 _MAY_REFUSE = frozenset({400, 401})
 """The statuses that refuse credentials; the service itself does so with the first."""
 
@@ -138,6 +148,9 @@ class CssClient:
         )
         self._endpoints: dict[tuple[str, str | None], Endpoint] = {}
         self._turnstiles: dict[str, Turnstile] = {}
+        self._looks: dict[str, Looks] = {}
+        kept = max(1, connections // FOR_RESTARTS)
+        self._looking = anyio.Semaphore(max(1, connections - kept), fast_acquire=True)
         self._page_size = PAGE_SIZES[0]
         self._old_rolling: set[URL] = set()
         """Addresses that know only the older spelling of a rolling restart."""
@@ -167,13 +180,20 @@ class CssClient:
         try:
             endpoint = self._endpoint(target.project_id, target.region)
             verb = self._verb_of(target, endpoint)
-            reply = await self._post(target, endpoint, verb, request_id)
-            if verb != _OLD_ROLLING and target.kind.call is Call.ROLLING:
-                reply = await self._spelled_otherwise(reply, target, endpoint, request_id)
+            looks = self._looks_of(target.project_id)
+            looks.restart_begins()
+            try:
+                reply = await self._post(target, endpoint, verb, request_id)
+                if verb != _OLD_ROLLING and target.kind.call is Call.ROLLING:
+                    reply = await self._spelled_otherwise(reply, target, endpoint, request_id)
+            finally:
+                looks.restart_ended()
         except OrchestratorError as exc:
             return self._not_asked(exc, sent_at, request_id)
         except BrokenCallError as exc:
             return self._broken(exc, sent_at, request_id)
+        if reply.status == _THROTTLED:
+            looks.restart_throttled()
         return read_answer(
             reply.status,
             reply.headers,
@@ -366,7 +386,11 @@ class CssClient:
         doing = _listing(project_id)
         # Older services count from `start`, newer ones from `offset`.
         query = f"limit={size}&offset={start}&start={start}"
-        reply = await self._look(project_id, region, doing, query=query, most=PAGE_BODY)
+        # Who has begun to read a list does not begin anew for want of a moment.
+        patience = PATIENCE if start == 1 else self._patience
+        reply = await self._look(
+            project_id, region, doing, query=query, most=PAGE_BODY, patience=patience
+        )
         if reply.status != _OK:
             if may_end and refuses_values(reply.status, reply.body):
                 return None
@@ -385,18 +409,52 @@ class CssClient:
         most: int,
         cluster_id: str | None = None,
         query: str = "",
+        patience: float = PATIENCE,
     ) -> Reply:
         """Read one resource of a project; what tells of an error has no credentials in it."""
         try:
             endpoint = self._endpoint(project_id, region)
             url = endpoint.url("v1.0", project_id, cluster_id, query=query)
-            return await self._send(_Request("GET", project_id, endpoint, url, _PACKED, most))
+            looks = self._looks_of(project_id)
+            what = f"{project_id}/{cluster_id or ''}"
+            asked_at = await looks.turn(what, doing, patience=patience)
+            await self._wait_for_connection(doing)
+            try:
+                reply = await self._send(_Request("GET", project_id, endpoint, url, _PACKED, most))
+            finally:
+                self._looking.release()
         except UsageError as exc:
             name = ErrorClass.BAD_REQUEST.value
             raise CloudError(f"{doing}: {exc}", error_class=name) from exc
         except BrokenCallError as exc:
             name = (ErrorClass.LOST if exc.may_have_left else ErrorClass.UNSENT).value
             raise CloudError(f"{doing}: {exc}; look again later", error_class=name) from exc
+        if reply.status != _THROTTLED:
+            looks.went_well()
+            return reply
+        refusal = _refusal(reply, doing)
+        wait = looks.throttled(asked_at, refusal.retry_after, limit_named(reply.body))
+        refusal.retry_after = max(wait, refusal.retry_after or 0.0)
+        raise refusal
+
+    def _looks_of(self, project_id: str) -> Looks:
+        account = self._credentials.account_of(project_id)
+        found = self._looks.get(account)
+        if found is None:
+            found = self._looks[account] = Looks(self._now)
+        return found
+
+    async def _wait_for_connection(self, doing: str) -> None:
+        """Wait for one of the connections that looks may use; the others are for restarts."""
+        try:
+            with anyio.fail_after(self._patience):
+                await self._looking.acquire()
+        except TimeoutError as exc:
+            raise CloudError(
+                f"{doing}: no connection was free within {format_span(self._patience)}; look again "
+                "later, or allow more connections",
+                error_class=ErrorClass.UNSENT.value,
+            ) from exc
 
     # ------------------------------------------------------------------------------------- calls
 

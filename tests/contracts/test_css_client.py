@@ -1232,3 +1232,70 @@ def test_many_at_once() -> None:
     run(story())
     assert len(counted) == 1000
     assert set(counted.values()) == {1}
+
+
+# ---------------------------------------------------------------------------------------- pacing
+
+
+class Accounts(NoCredentials):
+    """Nothing is sent, but each project has an account of its own: the word before its dash."""
+
+    def account_of(self, project_id: str) -> str:
+        return project_id.partition("-")[0]
+
+
+def test_throttled_looks_hold_back_their_account_and_no_restart() -> None:
+    """After a 429 on a list the account's looks are put off without a call; restarts leave."""
+    asked: list[tuple[str, str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        project = request.path.split("/")[2]
+        asked.append((request.method, project))
+        if request.method == "POST":
+            return web.json_response({"jobId": [JOB]})
+        if project.startswith("slow"):
+            text = "policy user over ratelimit,limit:10,time:1 minute"
+            body = {"error_code": "APIGW.0308", "error_msg": text}
+            return web.json_response(body, status=429)
+        return web.json_response({"totalSize": 0, "clusters": []})
+
+    async def story() -> None:
+        async with web_serving(handler) as port, client(port, Accounts()) as css:
+            with pytest.raises(CloudError) as caught:
+                await css.list_clusters("slow-1", None)
+            assert caught.value.retry_after == pytest.approx(60.0, abs=1.0)
+            for project in ("slow-1", "slow-2", "slow-2"):
+                with pytest.raises(CloudError, match="put off") as caught:
+                    await css.list_clusters(project, None)
+                assert caught.value.error_class == "throttled"
+                assert caught.value.retry_after is not None
+                assert caught.value.retry_after > 55.0
+            target = Target(project_id="slow-1", cluster_id=CLUSTER)
+            assert (await css.restart(target, "r")).verdict is Verdict.ACCEPTED
+            assert not await css.list_clusters("quick-1", None)
+        assert asked == [("GET", "slow-1"), ("POST", "slow-1"), ("GET", "quick-1")]
+
+    run(story())
+
+
+def test_looks_leave_connections_for_restarts() -> None:
+    """However many looks hang, a restart finds a connection at once."""
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            return web.json_response({"jobId": [JOB]})
+        await asyncio.sleep(1.0)
+        return web.json_response({"totalSize": 0, "clusters": []})
+
+    async def story() -> None:
+        async with web_serving(handler) as port, client(port, connections=4) as css:
+            looks = [
+                asyncio.ensure_future(css.list_clusters(f"p{number}", None)) for number in range(6)
+            ]
+            await asyncio.sleep(0.2)
+            began_at = time.monotonic()
+            assert (await css.restart(TARGET, "r")).verdict is Verdict.ACCEPTED
+            assert time.monotonic() - began_at < 0.5
+            assert await asyncio.gather(*looks) == [{}] * 6
+
+    run(story())

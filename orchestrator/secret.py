@@ -6,7 +6,9 @@ be written, and is the last line of defence, never the first.
 """
 
 import hmac
+import json
 from typing import NoReturn, Self
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 LEAST_BLOTTED = 6
@@ -18,10 +20,11 @@ _HIDDEN = "***"
 class Secret:
     """A text that is never shown: not by repr, str, format or a log, and it cannot be pickled."""
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__", "_forms", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._forms = _forms_of(value)
         _living[id(self)] = self
 
     def reveal(self) -> str:
@@ -62,6 +65,17 @@ class Secret:
         raise TypeError("a secret stays in memory and is not pickled")
 
 
+def _forms_of(value: str) -> tuple[str, ...]:
+    """Return a text as others may spell it: plain, in JSON, in Python, in an address."""
+    if len(value) < LEAST_BLOTTED:
+        return ()
+    if value.isascii() and value.isalnum():
+        return (value,)
+    loose = json.dumps(value, ensure_ascii=False)[1:-1]
+    spelled = (value, loose, json.dumps(value)[1:-1], repr(value)[1:-1])
+    return tuple(dict.fromkeys((*spelled, quote(value, safe="", errors="surrogatepass"))))
+
+
 # By identity: equal secrets are one to a set, and it would forget both with the first.
 _living: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 
@@ -69,7 +83,7 @@ _living: WeakValueDictionary[int, Secret] = WeakValueDictionary()
 def blot(text: str) -> str:
     """Return `text` without any secret that this process holds."""
     for secret in list(_living.values()):
-        value = secret.reveal()
-        if len(value) >= LEAST_BLOTTED and value in text:
-            text = text.replace(value, _HIDDEN)
+        for form in secret._forms:  # noqa: SLF001 - of this module
+            if form in text:
+                text = text.replace(form, _HIDDEN)
     return text

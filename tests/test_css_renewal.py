@@ -30,8 +30,8 @@ class Well:
             raise CloudError(f"fetch {number} in vain")
         return Fetched.living(Token(Secret(f"token-{number}")), self.life)
 
-    def renewal(self, *, rest: float = 0.0) -> Renewal:
-        return Renewal(self.fetch, lambda: self.now, rest=rest)
+    def renewal(self) -> Renewal:
+        return Renewal(self.fetch, lambda: self.now)
 
 
 def token(number: int) -> Token:
@@ -173,24 +173,6 @@ def test_who_was_refused_with_the_same_as_now_has_no_other() -> None:
         assert not await renewal.renew(1.0)
         well.is_the_same, well.now = False, 2.0
         assert await renewal.renew(1.0)
-
-    run(story)
-
-
-def test_a_replacement_that_is_refused_too_is_not_replaced_at_once() -> None:
-    """Logging in again and again helps nobody; after a rest it is tried once more."""
-
-    async def story() -> None:
-        well = Well(1000.0)
-        renewal = well.renewal(rest=60.0)
-        await renewal.current()
-        well.now = 10.0
-        assert await renewal.renew(5.0)
-        well.now = 20.0
-        assert not await renewal.renew(15.0)
-        assert well.fetched == 2
-        well.now = 71.0
-        assert await renewal.renew(15.0)
 
     run(story)
 

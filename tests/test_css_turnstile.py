@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.css.turnstile import Turnstile
+from orchestrator.css.turnstile import REST, Turnstile
 from orchestrator.errors import CloudError
 
 
@@ -61,7 +61,7 @@ def test_the_first_goes_alone() -> None:
     """Until one was accepted the others wait; then all go at once."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 5.0)
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
         road = Road(turnstile)
         moments = iter(range(100))
 
@@ -81,7 +81,7 @@ def test_without_a_verdict_they_go_one_by_one() -> None:
     """A call that showed nothing lets the next one try, alone."""
 
     async def story() -> None:
-        road = Road(Turnstile("prod", 5.0))
+        road = Road(Turnstile("prod", lambda: 2.0, 5.0))
         await road.calls(5, lambda: None)
         assert (road.sent, road.most) == (5, 1)
 
@@ -92,7 +92,7 @@ def test_nothing_follows_a_refusal() -> None:
     """After one refusal nothing more leaves, and each who would is told why."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 5.0)
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
         road = Road(turnstile)
         await road.calls(20, lambda: turnstile.refuse(1.0, "signature fail"))
         assert road.sent == 1
@@ -109,7 +109,7 @@ def test_others_open_it_again() -> None:
     """With other credentials at hand the next call tries them, alone, and then all go."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 5.0)
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
         road = Road(turnstile)
         await road.call(turnstile.accept)
         await road.call(lambda: turnstile.refuse(1.0, "expired"))
@@ -127,7 +127,7 @@ def test_patience_with_the_first() -> None:
     """Who waits too long for the first call's answer is told so, and has sent nothing."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 0.05)
+        turnstile = Turnstile("prod", lambda: 2.0, 0.05)
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
             tasks.start_soon(road.call, turnstile.accept)
@@ -144,7 +144,7 @@ def test_a_cancelled_first_lets_the_next_try() -> None:
     """If the first call is given up, nobody waits for it in vain."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 5.0)
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks:
             with anyio.move_on_after(0.02):
@@ -160,7 +160,7 @@ def test_an_error_while_renewing_leaves_it_as_it_was() -> None:
     """If it cannot be said whether there are others, nothing leaves; the next one asks again."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", 5.0)
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
         turnstile.refuse(1.0, "expired")
 
         async def cannot_say(_given_at: float) -> bool:
@@ -171,5 +171,40 @@ def test_an_error_while_renewing_leaves_it_as_it_was() -> None:
                 async with turnstile.turn(cannot_say):
                     raise AssertionError
         assert not turnstile.is_open
+
+    run(story)
+
+
+def test_others_that_are_no_better_are_tried_once() -> None:
+    """When what replaced a refused credential is refused too, nothing is tried for a while."""
+    now = [2.0]
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", lambda: now[0], 5.0)
+        road = Road(turnstile, has_others=True)
+        await road.call(lambda: turnstile.refuse(1.0, "stale"))
+        await road.call(lambda: turnstile.refuse(now[0], "wrong"))
+        for _ in range(3):
+            await road.call(turnstile.accept)
+        assert (road.sent, len(road.errors)) == (2, 3)
+        now[0] += REST
+        await road.call(turnstile.accept)
+        assert (road.sent, turnstile.is_open) == (3, True)
+
+    run(story)
+
+
+def test_late_refusals_of_what_was_replaced() -> None:
+    """Who used the old credential hears of it late: that says nothing against the new one."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        road = Road(turnstile, has_others=True)
+        turnstile.refuse(1.0, "stale")
+        assert await turnstile.renew(road.renew)
+        turnstile.refuse(1.5, "stale")
+        assert await turnstile.renew(road.renew)
+        await road.call(turnstile.accept)
+        assert turnstile.is_open
 
     run(story)

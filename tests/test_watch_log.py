@@ -54,6 +54,7 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.plan import Policy, make_plan
+from orchestrator.secret import Secret
 from orchestrator.watch.log import STRUCK_OUT, LogWatcher, open_log
 
 PLAN = make_plan(
@@ -434,6 +435,19 @@ def test_a_secret_in_a_traceback_is_struck_out() -> None:
     (line,) = lines_of(stream)
     assert "hidden" not in line["exception"]
     assert f"X-Auth-Token: {STRUCK_OUT}" in line["exception"]
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+@pytest.mark.parametrize("value", ["just-words", 'pass "word" ö', "back\\slash-7"])
+def test_what_the_process_holds_as_a_secret_is_blotted_out(format_: Any, value: str) -> None:
+    """A secret without the name or the look of one is known by its value, however it is spelled."""
+    secret, stream = Secret(value), io.StringIO()
+    log = open_log(format_=format_, file=None, level="info", stream=stream)
+    log.info("x", error=f"the service said {value}", seen=[value])
+    spelled = {value, json.dumps(value)[1:-1], repr(value)[1:-1]}
+    assert not any(one in stream.getvalue() for one in spelled)
+    assert "***" in stream.getvalue()
+    assert secret
 
 
 def test_ordinary_values_are_left_alone() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from orchestrator.errors import ExitCode, OrchestratorError
+from orchestrator.secret import blot
 
 _COMMANDS = {
     "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
@@ -110,7 +111,7 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is our fault
-        traceback.print_exc()
+        _said(ExitCode.BUG, traceback.format_exc().rstrip())
         return _said(
             ExitCode.BUG,
             "error: this is a bug in orchestrator, not in what you did; the journal holds what "
@@ -121,5 +122,5 @@ def _carry_out(arguments: Sequence[str] | None) -> int:
 
 def _said(code: ExitCode, words: str) -> int:
     with contextlib.suppress(OSError):  # the terminal is gone; the exit code still tells
-        click.echo(words, err=True)
+        click.echo(blot(words), err=True)
     return code

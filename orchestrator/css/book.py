@@ -32,9 +32,6 @@ from orchestrator.signing import AccessKey
 FILE_LIFE = 60.0
 """Seconds after which a file is read again, in case an agent replaced what it holds."""
 
-LOGIN_REST = 60.0
-"""Seconds within which a token that replaced a refused one is not replaced again."""
-
 _HEADING = "some credentials cannot be used; nothing was sent:"
 _NOT_FOUND = 404
 _ASIDE = 4
@@ -239,7 +236,7 @@ class CredentialBook:
                     logins = iam.Logins(source, self._iam, known_by=self._known_by)
                     self._logins[source.account] = logins
                 fetch = partial(logins.token_for, project_id, endpoint)
-                return Renewal(fetch, self._now, rest=LOGIN_REST)
+                return Renewal(fetch, self._now)
             case "ecs":
                 return Renewal(partial(self._ask_agency, source), self._now)
             case _:

@@ -45,7 +45,7 @@ from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
 from orchestrator.css.inventory import Cluster, read_inventory
 from orchestrator.css.listing import ClusterT, Page, Pass, missing
 from orchestrator.css.pacing import PATIENCE, Looks
-from orchestrator.css.turnstile import Turnstile
+from orchestrator.css.turnstile import Renew, Turnstile
 from orchestrator.errors import CloudError, OrchestratorError, UsageError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
 from orchestrator.span import format_span
@@ -472,18 +472,21 @@ class CssClient:
             return (await self._send_once(request)).reply
         turnstile = self._turnstiles.get(account)
         if turnstile is None:
-            turnstile = self._turnstiles[account] = Turnstile(account, self._patience)
+            turnstile = self._turnstiles[account] = Turnstile(account, self._now, self._patience)
         if turnstile.is_open:
             return await self._send_through(turnstile, request)
-        async with turnstile.turn(partial(self._credentials.renew, request.project_id)):
+        async with turnstile.turn(self._renewal(request)):
             return await self._send_through(turnstile, request)
+
+    def _renewal(self, request: _Request) -> Renew:
+        return partial(self._credentials.renew, request.project_id)
 
     async def _send_through(self, turnstile: Turnstile, request: _Request) -> Reply:
         """Make one call, and once more if its credentials were refused and there are others."""
         sent = await self._send_once(request)
         if _is_refused(sent.reply):
             turnstile.refuse(sent.given_at, words_in(*sent.reply, now_wall=time.time()))
-            if not await self._credentials.renew(request.project_id, sent.given_at):
+            if not await turnstile.renew(self._renewal(request)):
                 return sent.reply
             sent = await self._send_once(request)
             if _is_refused(sent.reply):

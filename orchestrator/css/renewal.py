@@ -44,7 +44,6 @@ class _Held:
     since: float
     renew_at: float
     ends_at: float
-    is_replacement: bool = False
 
 
 class Renewal:
@@ -53,19 +52,11 @@ class Renewal:
     Args:
         fetch: gets the credential as it is now; raises `OrchestratorError` if it cannot be had.
         now: the steady moment.
-        rest: seconds for which a replacement that is refused as well is not replaced again.
     """
 
-    def __init__(
-        self,
-        fetch: Callable[[], Awaitable[Fetched]],
-        now: Callable[[], float],
-        *,
-        rest: float = 0.0,
-    ) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[Fetched]], now: Callable[[], float]) -> None:
         self._fetch = fetch
         self._now = now
-        self._rest = rest
         self._lock = anyio.Lock()
         self._held: _Held | None = None
         self._failures = 0
@@ -104,7 +95,7 @@ class Renewal:
         self._held = replace(held, renew_at=now + pause)
         return held.credential
 
-    def _keep(self, fetched: Fetched, *, is_replacement: bool = False) -> None:
+    def _keep(self, fetched: Fetched) -> None:
         now, before = self._now(), self._held
         is_same = before is not None and before.credential == fetched.credential
         self._held = _Held(
@@ -112,7 +103,6 @@ class Renewal:
             since=before.since if is_same and before is not None else now,
             renew_at=now + fetched.renew_after,
             ends_at=now + fetched.ends_after,
-            is_replacement=is_replacement,
         )
 
     async def renew(self, given_at: float) -> bool:
@@ -126,12 +116,10 @@ class Renewal:
             held = self._held
             if held is None or held.since > given_at:
                 return True
-            if held.is_replacement and self._now() - held.since < self._rest:
-                return False
             fetched = await self._fetch_after(failures)
             if fetched.credential == held.credential:
                 return False
-            self._keep(fetched, is_replacement=True)
+            self._keep(fetched)
             return True
 
     async def _fetch_after(self, failures: int) -> Fetched:

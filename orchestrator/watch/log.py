@@ -6,8 +6,9 @@ Rules:
 - `info` is for operators, `debug` for us. What harmed a cluster, or may have, is a warning.
 - A log that cannot be written never stops a run: lines are lost, and the next line that can be
   written says how many.
-- Secrets never come here. Should one do, keys with such a name and values of such a look are struck
-  out; that is the second line of defence, not the first.
+- Secrets never come here. Should one do, what the process holds as a secret is blotted out, and
+  keys with such a name and values of such a look are struck out; that is the second line of
+  defence, not the first.
 """
 
 import json
@@ -60,6 +61,7 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.plan import Plan
+from orchestrator.secret import blot
 
 LEVELS = ("debug", "info", "warning", "error")
 """What `open_log` takes as a level, from everything to hardly anything."""
@@ -212,8 +214,8 @@ class _Render:
             line = self._renderer(logger, method, dict(facts))
             lowered = line.lower()
             if not any(map(lowered.__contains__, _HINTS)):
-                return line
-        return self._renderer(logger, method, _strike_out(facts))
+                return blot(line)
+        return blot(self._renderer(logger, method, _strike_out(facts)))
 
 
 def _renderer(format_: str, stream: TextIO | None) -> _Renderer:

@@ -1323,8 +1323,11 @@ class Campaign:
         return Record(RunStopping(at=now, reason=reason, by="orchestrator")) if reason else None
 
     def _others_are_left(self) -> bool:
-        """Whether anybody waits, or soaks, whose credential is good."""
-        left = sum(self._left_in_wave[self._waves_done :]) - len(self._tracks)
+        """Whether anybody waits, is under way, or soaks, whose credential is good.
+
+        Who is under way may yet have to wait again; a stop would take back what was just granted.
+        """
+        left = sum(self._left_in_wave[self._waves_done :])
         left_out = sum(len(out) for out in self._left_out[self._waves_done :])
         return left > left_out or self._soak is not None
 

@@ -635,6 +635,22 @@ def test_a_refused_credential_stops_only_its_own_targets() -> None:
     assert play.campaign.counts()[Outcome.NOT_STARTED] == 2
 
 
+def test_who_is_under_way_with_a_good_credential_is_not_stopped() -> None:
+    """A refused credential stops nobody else's restart that was granted, or has to come again."""
+    accounts = {"p0": "old", "p1": "new"}
+    play = Play(4, projects=2, accounts=accounts, limits=(Concurrency(4),), wait=False)
+    play.turn()
+    play.answer(Verdict.UNAUTHORIZED, target=0, error=ERROR)
+    play.answer(Verdict.UNAUTHORIZED, target=2, error=ERROR)
+    play.answer(target=1)
+    assert play.campaign.stopping is None
+    play.answer(Verdict.THROTTLED, target=3, retry_after=1.0)
+    play.wait(2.0)
+    play.answer(target=3)
+    assert play.campaign.counts()[Outcome.ACCEPTED] == 2
+    assert play.is_over()
+
+
 def test_a_look_that_is_not_authorized_asks_for_nothing_with_that_credential() -> None:
     """A 401 on a look is the credential's, so nothing starts and nothing is called refused."""
     play = Play(3)

@@ -159,6 +159,8 @@ class Logins:
         self._known: set[str] = set()
         """Projects for which a login succeeded."""
         self._spent: Secret | None = None
+        self._user: User | None = None
+        """Who logged in last: as long as the password is known, it can be blotted out."""
         self.prompt: Prompt | None = None
         """Asks for passcodes; only there while nobody minds being asked."""
 
@@ -180,6 +182,7 @@ class Logins:
                 passcode = await anyio.to_thread.run_sync(self._passcode, user, project_id)
             except MistakeError as error:
                 raise self._error(project_id, str(error), ErrorClass.UNAUTHORIZED) from error
+            self._user = user
             body = login_body(user, scope, passcode)
             reply = await self._ask(project_id, endpoint, body)
             self._spent = passcode or self._spent

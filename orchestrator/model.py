@@ -243,7 +243,7 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------- what an answer means
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What went wrong, as the report prints it; never with a header or a token.
 
     `error_class` is our name for what can be done about it, `code` the service's own.
@@ -288,7 +288,7 @@ class Throttle:
     per: float
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came back from one restart call, with every job id it carried."""
 
     verdict: Verdict

@@ -24,7 +24,6 @@ import msgspec
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.model import (
     EVENTS,
-    Answer,
     AnswerArrivedLate,
     ClusterState,
     Event,
@@ -45,12 +44,24 @@ T = TypeVar("T")
 Row = tuple[int, str, int | None, dict[str, Any] | None]
 """An event, JSON-able, as a journal keeps it: microseconds, kind, target, and the rest."""
 
-to_text: Callable[[object], str] = json.JSONEncoder(separators=(",", ":")).encode
-"""Write a JSON-able value in its shortest form."""
+_encode = msgspec.json.Encoder().encode
+_escape = json.JSONEncoder(separators=(",", ":")).encode
 
 _Convert = Callable[[Any], Any]
 _NEVER = object()
 _COLUMNS = ("at", "target")
+
+
+def to_text(value: object) -> str:
+    """Write a JSON-able value in its shortest form."""
+    try:
+        text = _encode(value)
+    except UnicodeEncodeError:
+        pass
+    else:
+        if text.isascii():
+            return text.decode("ascii")
+    return _escape(msgspec.to_builtins(value))
 
 
 # ---------------------------------------------------------------------------------------- events
@@ -133,28 +144,7 @@ def _requested(event: RestartRequested) -> dict[str, Any]:
 
 
 def _answered(event: RestartAnswered | AnswerArrivedLate) -> dict[str, Any]:
-    return {"attempt": event.attempt, "answer": _answer(event.answer)}
-
-
-def _answer(answer: Answer) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "verdict": answer.verdict,
-        "sent_at": answer.sent_at,
-        "answered_at": answer.answered_at,
-    }
-    if answer.status is not None:
-        data["status"] = answer.status
-    if answer.job_ids:
-        data["job_ids"] = answer.job_ids
-    if answer.request_id is not None:
-        data["request_id"] = answer.request_id
-    if answer.error is not None:
-        data["error"] = _write_value(answer.error)
-    if answer.retry_after is not None:
-        data["retry_after"] = answer.retry_after
-    if answer.throttle is not None:
-        data["throttle"] = _write_value(answer.throttle)
-    return data
+    return {"attempt": event.attempt, "answer": event.answer}
 
 
 def _began(event: RestartBegan) -> dict[str, Any]:
@@ -170,7 +160,7 @@ def _ended(event: TargetEnded) -> dict[str, Any]:
     if event.reason is not None:
         data["reason"] = event.reason
     if event.error is not None:
-        data["error"] = _write_value(event.error)
+        data["error"] = event.error
     if event.slot_until is not None:
         data["slot_until"] = event.slot_until
     if event.asked:

@@ -338,8 +338,7 @@ class Engine:
             await self._testify()
         else:
             self._unwritten = []
-        for event in turn.events:
-            self._tell(event)
+        self._tell(turn.events)
         return turn
 
     async def _keep_lease(self) -> None:
@@ -601,8 +600,12 @@ class Engine:
 
     # --------------------------------------------------------------------------------- watchers
 
-    def _tell(self, event: Event) -> None:
-        self._each_watcher(lambda watcher: watcher.saw(event))
+    def _tell(self, events: Sequence[Event]) -> None:
+        def tell(watcher: Watcher) -> None:
+            for event in events:
+                watcher.saw(event)
+
+        self._each_watcher(tell)
 
     def notice(self, notice: str, **facts: object) -> None:
         """Tell the watchers of something that is no part of the run's history."""

@@ -15,12 +15,14 @@ Rules:
 
 import json
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TextIO
+
+import msgspec
 
 from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.limits import Concurrency, Gate, Rate, change_of, scope_value
@@ -28,6 +30,7 @@ from orchestrator.model import (
     AnswerArrivedLate,
     ErrorInfo,
     Event,
+    Kind,
     LimitsChanged,
     Outcome,
     RestartAnswered,
@@ -295,19 +298,19 @@ class ReportFold:
         match event:
             case RestartRequested():
                 self._request(track, event)
+            case RestartAnswered() | AnswerArrivedLate():
+                self._answer(track, event)
+            case TargetEnded() | TargetRelapsed() | TargetResolved():
+                self._conclude(track, event)
             case RestartWithdrawn():
                 withdrawn = track.call_of(event.attempt)
                 track.calls = tuple(call for call in track.calls if call is not withdrawn)
-            case RestartAnswered() | AnswerArrivedLate():
-                self._answer(track, event)
             case RestartBegan():
                 track.began, track.began_at = event.at, self._wall(event.at)
             case RestartSettling():
                 track.ready = event.at
             case RestartUnsettled():
                 track.ready = None
-            case TargetEnded() | TargetRelapsed() | TargetResolved():
-                self._conclude(track, event)
             case _:
                 pass  # A disproved call ends its slot, and nothing else.
 
@@ -542,27 +545,35 @@ def plan_member(plan: Plan) -> dict[str, object]:
     }
 
 
+_kind_name = lru_cache(maxsize=256)(Kind.__str__)
+
+
 def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
     last = track.calls[-1] if track.calls else None
-    job_ids = dict.fromkeys(job_id for call in track.calls for job_id in call.job_ids)
+    calls = track.calls
+    if len(calls) == 1:
+        job_ids = calls[0].job_ids
+    else:
+        job_ids = tuple(dict.fromkeys(job_id for call in calls for job_id in call.job_ids))
+    error = UNFOLLOWED if track.is_open else track.error
     return {
         "project_id": target.project_id,
         "cluster_id": target.cluster_id,
         "name": target.name,
         "region": target.region,
         "labels": dict(target.labels),
-        "kind": str(target.kind),
+        "kind": _kind_name(target.kind),
         "wave": wave,
         "outcome": track.standing.value,
-        "reason": UNFOLLOWED.message if track.is_open else track.reason,
+        "reason": UNFOLLOWED.message if error is UNFOLLOWED else track.reason,
         "job_ids": list(job_ids),
         "granted_at": _moment(last.granted_at if last else None),
         "answered_at": _moment(last.answered_at if last else None),
         "began_at": _moment(track.began_at),
         "finished_at": _moment(track.finished_at),
         "downtime_s": track.downtime,
-        "calls": [_call(call) for call in track.calls],
-        "error": _error(UNFOLLOWED if track.is_open else track.error),
+        "calls": [_call(call) for call in calls],
+        "error": _error(error),
     }
 
 
@@ -591,16 +602,19 @@ def _error(error: ErrorInfo | None) -> dict[str, object] | None:
 
 def _moment(at: float | None) -> str | None:
     """Print a wall clock moment: RFC 3339, UTC, milliseconds."""
-    if at is None:
-        return None
+    return None if at is None else _printed(at)
+
+
+# Of the moments of a restart most are those of a turn, which it shares with others.
+@lru_cache(maxsize=256)
+def _printed(at: float) -> str:
     seconds, milliseconds = divmod(round(at * 1000), 1000)
     return f"{_second(seconds)}.{milliseconds:03d}Z"
 
 
 @lru_cache(maxsize=256)
 def _second(seconds: int) -> str:
-    # Without zone and fraction isoformat has one form; both follow in ours. Most moments of a run
-    # share their second with others.
+    # Without zone and fraction isoformat has one form; both follow in ours.
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
 
 
@@ -633,8 +647,7 @@ def write_report(fold: ReportFold, facts: RunFacts, path: str | Path, *, stdout:
         if printing:
             _print(fold, facts, stdout)
         else:
-            encoder = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
-            write_whole(Path(path), _chunks(fold, facts, encoder))
+            write_whole(Path(path), _chunks(fold, facts, _to_text))
     except OSError as error:
         place = "standard output" if printing else repr(str(path))
         raise OrchestratorError(
@@ -646,25 +659,45 @@ def write_report(fold: ReportFold, facts: RunFacts, path: str | Path, *, stdout:
 
 def _print(fold: ReportFold, facts: RunFacts, stdout: TextIO) -> None:
     # Escapes are for whatever encoding the other end of standard output has.
-    stdout.writelines(_chunks(fold, facts, json.JSONEncoder(allow_nan=False)))
+    stdout.writelines(_chunks(fold, facts, _to_ascii))
     stdout.flush()
 
 
-def _chunks(fold: ReportFold, facts: RunFacts, encoder: json.JSONEncoder) -> Iterator[str]:
+_Encode = Callable[[object], str]
+_encode_quickly = msgspec.json.Encoder().encode
+_encode_anything: _Encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_encode_as_ascii: _Encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def _to_text(value: object) -> str:
+    """Write a value on one line; what UTF-8 cannot carry is left to whoever encodes the text."""
+    try:
+        return msgspec.json.format(_encode_quickly(value), indent=0).decode()
+    except UnicodeEncodeError:
+        return _encode_anything(value)
+
+
+def _to_ascii(value: object) -> str:
+    """Write a value on one line, with escapes."""
+    text = _to_text(value)
+    return text if text.isascii() else _encode_as_ascii(value)
+
+
+def _chunks(fold: ReportFold, facts: RunFacts, encode: _Encode) -> Iterator[str]:
     separator = "{\n"
     for name, value in fold.members(facts):
-        yield f"{separator}  {encoder.encode(name)}: "
+        yield f"{separator}  {encode(name)}: "
         if isinstance(value, Iterator):
-            yield from _lines(value, encoder)
+            yield from _lines(value, encode)
         else:
-            yield encoder.encode(value)
+            yield encode(value)
         separator = ",\n"
     yield "\n}\n"
 
 
-def _lines(items: Iterator[object], encoder: json.JSONEncoder) -> Iterator[str]:
+def _lines(items: Iterator[object], encode: _Encode) -> Iterator[str]:
     separator = "[\n    "
     for item in items:
-        yield separator + encoder.encode(item)
+        yield separator + encode(item)
         separator = ",\n    "
     yield "\n  ]" if separator.startswith(",") else "[]"

@@ -96,12 +96,6 @@ class Pace:
         if self._ceiling == math.inf and self.rate * SPEED_UP > FORGET * self._step:
             self.rate = math.inf
 
-    def ease(self, at: float) -> None:
-        """Go half as fast, unless calls are held apart already."""
-        if not self.is_slowed:
-            self.rate = self._measured(at) / 2
-            self._step = SPEED_UP * self.rate
-
     def slow_down(
         self,
         at: float,

@@ -5,11 +5,13 @@ Rules:
 - Restarts are never held back here: they are paced where they are granted.
 - A look that would have to wait for long does not: it is told when its turn is, and that turn is
   kept for it. A look that came back late would be no baseline any more.
-- A look that was throttled slows down all looks of its account. A restart that was throttled halves
-  their speed, but not twice: the service may count both together.
-- While an account is slowed, its looks let restarts that are under way go first.
+- A look that was throttled slows down all looks of its account. A restart that was throttled does
+  not: looks that are too rare miss what they are for, and if the service counts both together, they
+  will be throttled themselves.
+- While an account is throttled, its looks let restarts that are under way go first.
 """
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -25,8 +27,11 @@ PATIENCE = 0.5
 GRACE = 5.0
 """Seconds for which a turn is kept for a look that was told to come again."""
 
-GIVE_WAY = 1.0
+GIVE_WAY = 0.2
 """Seconds that a look waits for restarts to be answered, at the most."""
+
+WARY_FOR = 60.0
+"""Seconds after a restart's 429 for which looks give way to others."""
 
 
 class Looks:
@@ -36,13 +41,14 @@ class Looks:
         now: the steady moment.
     """
 
-    __slots__ = ("_all_answered", "_kept", "_now", "_pace", "_restarting")
+    __slots__ = ("_all_answered", "_kept", "_now", "_pace", "_restarting", "_wary_until")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._pace = Pace("looks")
         self._kept: dict[str, float] = {}
         self._restarting = 0
+        self._wary_until = -math.inf
         self._all_answered: anyio.Event | None = None
 
     async def turn(self, what: str, doing: str, *, patience: float = PATIENCE) -> float:
@@ -66,7 +72,7 @@ class Looks:
             )
         if at > now:
             await anyio.sleep(at - now)
-        if self._restarting and self._pace.is_slowed:
+        if self._restarting and (self._pace.is_slowed or self._now() < self._wary_until):
             await self._give_way()
         return self._now()
 
@@ -99,4 +105,4 @@ class Looks:
 
     def restart_throttled(self) -> None:
         """Take note that a restart of the account was throttled."""
-        self._pace.ease(self._now())
+        self._wary_until = self._now() + WARY_FOR

@@ -13,7 +13,7 @@ Rules:
 import heapq
 import math
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -49,6 +49,7 @@ from orchestrator.model import (
     RunPaused,
     RunResumed,
     RunStopping,
+    Target,
     TargetEnded,
     TargetEvent,
     TargetRelapsed,
@@ -239,6 +240,7 @@ class Campaign:
         *,
         accounts: Mapping[str, str] = MappingProxyType({}),
         durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        same_until: Callable[[Target], float] = lambda _: -math.inf,
     ) -> None:
         """Replay what happened so far.
 
@@ -248,6 +250,8 @@ class Campaign:
             history: its events up to now.
             accounts: the name of the credential that each project uses.
             durations: by kind, how long finished restarts took in earlier runs, in seconds.
+            same_until: up to when a cluster is known to look as it does now; who can know that, as
+                a rehearsal does, is spared the looks that would show nothing new.
         """
         self.run_id = run_id
         self.plan = plan
@@ -278,6 +282,7 @@ class Campaign:
         self._deadlines: list[tuple[float, int, int]] = []
         self._findings: dict[int | str, Event] = {}
         """What has to be recorded, by position; of an account by its name."""
+        self._same_until = same_until
         self._refused_accounts: dict[str, str] = {}
         self._left_out: list[set[int]] = [set() for _ in plan.waves]
         """By wave, who does not start while this runner runs: their credential was refused."""
@@ -285,8 +290,11 @@ class Campaign:
         self._to_examine: deque[int] = deque()
         self._elsewhere: dict[tuple[str, str], Start] = {}
         self._kinds = plan.kinds()
-        known = Durations(durations, self.policy.expected_duration)
-        self.opening = Opening(self.policy.window, known, self._kinds)
+        self.opening = Opening(
+            self.policy.window,
+            Durations(durations, self.policy.expected_duration),
+            self._kinds,
+        )
         self._gatekeeper = Gatekeeper(
             self.policy.gates, self.policy.gate_every, self.policy.gate_timeout
         )
@@ -424,7 +432,8 @@ class Campaign:
             return math.inf
         hold = self.hold(now)
         if hold is not None:
-            return hold.until
+            # A gate is not asked while nobody waits for it, so that its moment may have passed.
+            return hold.until if self._is_at_barrier or len(self.lanes) else math.inf
         if self._is_at_barrier:
             return now
         lanes_at = self.lanes.wake_at(now)
@@ -1111,9 +1120,18 @@ class Campaign:
                 return now + min(every, max(every / 5, 0.05))
             case Phase.SETTLING if track.ready_since is not None:
                 stable_at = track.ready_since + self.policy.stable_for
-                return min(now + every, stable_at) if stable_at > now else now + every
+                return min(self._news_at(track, now), stable_at) if stable_at > now else now + every
+            case Phase.RESTARTING:
+                return self._news_at(track, now)
             case _:
                 return now + every
+
+    def _news_at(self, track: Track, now: float) -> float:
+        """Return the moment of the next of the regular looks that can show anything new."""
+        every = self.policy.poll_every
+        same_until = self._same_until(self.plan.targets[track.start.target])
+        quiet = min(same_until, self._healthy_by(track)) - now
+        return now + every * math.ceil(quiet / every) if quiet > every else now + every
 
     def _look_by(self, watch: Watch, at: float) -> None:
         at = max(at, watch.not_before)

@@ -168,6 +168,19 @@ async def durations_of(store: Store, world: str = REAL) -> Mapping[str, Duration
     }
 
 
+async def known_durations(settings: Settings) -> Mapping[str, Durations]:
+    """Return how long real restarts lasted by kind; nothing is known where there is no journal.
+
+    Raises:
+        JournalError: there is a journal, but it cannot be read.
+    """
+    path = settings.journal.path
+    if path is not None and not path.exists():
+        return {}
+    async with open_journal(settings) as store:
+        return await durations_of(store)
+
+
 async def events_of(store: Store, run_id: str) -> list[Event]:
     """Return the whole history of a run."""
     return [event async for batch in store.events(run_id) for event in batch]

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -77,6 +77,7 @@ class Play:
         accounts: Mapping[str, str] = MappingProxyType({}),
         durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
         kinds: Mapping[int, str] = MappingProxyType({}),
+        same_until: Callable[[Target], float] = lambda _: -math.inf,
         **policy: Any,
     ) -> None:
         targets = [
@@ -91,7 +92,10 @@ class Play:
                     "healthy_deadline": 100.0, "poll_every": 2.0, **policy}  # fmt: skip
         rules = Policy(**settings)
         self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak)
-        self.campaign = Campaign("run", self.plan, history, accounts=accounts, durations=durations)
+        self.campaign = Campaign(
+            "run", self.plan, history,
+            accounts=accounts, durations=durations, same_until=same_until,
+        )  # fmt: skip
         self.states = dict.fromkeys((target.cluster_id for target in targets), IDLE)
         self.now = 1000.0
         self.events: list[Event] = []
@@ -1282,6 +1286,31 @@ def test_a_resume_may_bring_another_window() -> None:
     assert [event.at for event in again.asked] == [1_010.0]
 
 
+def test_looks_that_would_show_nothing_new_can_be_spared() -> None:
+    """Who knows until when a cluster stays as it is looks then, in whole steps, and when proved."""
+    knowing = Play(1, same_until=lambda _: 1031.0)
+    looking = Play(1)
+    for play in (knowing, looking):
+        play.turn()
+        play.answer()
+        play.see(BUSY)
+        play.wait(28.0)
+        play.see(IDLE, within=20.0)
+        assert play.outcome() is Outcome.RESTARTED
+    assert knowing.looks < looking.looks / 2
+    assert abs(knowing.ended().at - looking.ended().at) <= 2.0
+
+
+def test_a_cluster_that_never_changes_is_looked_at_by_its_deadline() -> None:
+    """Knowing that nothing will change is no reason not to find out that it was too long."""
+    play = Play(1, same_until=lambda _: math.inf, max_failures=Portion(1))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.wait(110.0)
+    assert play.outcome() is Outcome.FAILED
+
+
 # ------------------------------------------------------------------------------------------ gate
 
 
@@ -1321,6 +1350,18 @@ def test_the_gate_is_asked_before_each_wave_and_while_anything_waits() -> None:
     play.wait(50.0)
     assert len(play.gate_asked) == 4
     assert play.is_over()
+
+
+def test_nobody_wakes_for_a_gate_that_nobody_waits_for() -> None:
+    """While only the last restart runs, the moment to ask the gate again is no reason to wake."""
+    play = gated()
+    play.turn()
+    play.answer()
+    play.turn()
+    play.now += 30.0
+    play.turn()
+    assert play.gate_asked == [1000.0]
+    assert play.campaign.wake_at(play.now) > play.now
 
 
 def test_a_gate_that_gives_no_answer_closes_with_its_last_one() -> None:

@@ -18,6 +18,10 @@ from orchestrator.secret import blot
 
 _COMMANDS = {
     "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
+    "rehearse": (
+        "orchestrator.cli.rehearse",
+        "Play a restart in virtual time: how long, what binds.",
+    ),
     "resume": ("orchestrator.cli.resume", "Go on with a run that is paused, stopped or crashed."),
     "pause": ("orchestrator.cli.steer", "Let a live run start nothing new until resume."),
     "drain": ("orchestrator.cli.steer", "Let a live run finish what runs, and end."),

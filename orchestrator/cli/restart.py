@@ -94,7 +94,7 @@ def restart(
         kind=settings.kind,
     )
     plan = prepare(read, settings)
-    _describe(plan, read)
+    describe(plan, read)
     if not given["simulate"]:
         for doubt in doubts_about(plan.targets, settings):
             click.echo(f"warning: {doubt}", err=True)
@@ -167,7 +167,7 @@ def _simulation(given: dict[str, Any]) -> Simulation | None:
     return Simulation.load(given["scenario"], seed=given["seed"], trace=given["trace"])
 
 
-def _describe(plan: Plan, read: Fleet) -> None:
+def describe(plan: Plan, read: Fleet) -> None:
     """Say in a few lines what would be done and how fast, so that it can be agreed to."""
     total = len(plan.targets)
     policy = plan.policy

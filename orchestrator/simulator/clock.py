@@ -7,40 +7,56 @@ with `anyio.fail_after`, or a task that waits for nothing at all spins for ever.
 """
 
 import asyncio
+import math
 import selectors
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 
 ResultT = TypeVar("ResultT")
 
+_CLOCK_RESOLUTION = 1e-6
+"""Above zero, or rounding leaves a timer just ahead of the clock for ever."""
+
 
 class _JumpingSelector(selectors.SelectSelector):
-    """A selector that never blocks: it moves the clock by the time it was asked to wait."""
+    """A selector that never blocks: it moves the clock by the time it was asked to wait.
 
-    def __init__(self) -> None:
+    With a `tick` it moves by whole ticks, so that what is due at nearly the same moment is done in
+    one go.
+    """
+
+    def __init__(self, tick: float) -> None:
         super().__init__()
         self.now = 0.0
+        self._tick = tick
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready now; if nothing is, it is `timeout` later."""
+        if timeout == 0:
+            return []  # there is something to do already, and nobody else to hear from
         ready = super().select(0)
         if not ready:
             if timeout is None:
                 raise RuntimeError("everything waits for something that will never happen")
-            self.now += max(timeout, 0.0)
+            due_at = self.now + max(timeout, 0.0)
+            ticked = due_at
+            if self._tick:
+                ticked = math.ceil((due_at - _CLOCK_RESOLUTION) / self._tick) * self._tick
+            # What is due within the resolution of the clock must not wait for a whole tick.
+            self.now = max(due_at, ticked)
         return ready
 
 
 class _JumpingLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is its selector's."""
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    def __init__(self, tick: float) -> None:
+        self._jumping = _JumpingSelector(tick)
         super().__init__(self._jumping)
-        # Above zero, or rounding leaves a timer just ahead of the clock for ever.
-        self._clock_resolution = 1e-6
+        self._clock_resolution = _CLOCK_RESOLUTION
 
     def time(self) -> float:
         """Return the seconds that have passed in this loop."""
@@ -52,10 +68,13 @@ class JumpingClock:
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._start = start
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def now(self) -> float:
         """Return the moment on the axis."""
-        return self._start + asyncio.get_running_loop().time()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._start + self._loop.time()
 
     @property
     def wall_offset(self) -> float:
@@ -63,11 +82,18 @@ class JumpingClock:
         return 0.0
 
 
-def run_in_virtual_time(main: Callable[..., Awaitable[ResultT]], *arguments: Any) -> ResultT:
+def run_in_virtual_time(
+    main: Callable[..., Awaitable[ResultT]], *arguments: Any, tick: float = 0.0
+) -> ResultT:
     """Run `main` to its end on a loop whose clock jumps.
+
+    Args:
+        main: what to run.
+        arguments: what it is called with.
+        tick: the step in seconds in which time goes; 0 lets it go to whatever is due.
 
     Raises:
         RuntimeError: everything waits, and nothing will ever happen.
     """
-    options: Mapping[str, Any] = {"loop_factory": _JumpingLoop}
+    options: Mapping[str, Any] = {"loop_factory": partial(_JumpingLoop, tick)}
     return anyio.run(main, *arguments, backend="asyncio", backend_options=dict(options))

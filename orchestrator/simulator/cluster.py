@@ -192,9 +192,13 @@ class Cluster:
             until = seen_at + self.behaviour.duration.at(drawn)
             return (_Step(until, frozenset(node.id for node in nodes)),)
         steps, until = [], seen_at
+        whole = self.behaviour.rolling
         for node in nodes:
-            luck = self._draw("node", self._executions, node.id)[0]
-            until += self.behaviour.rolling_node.at(luck)
+            if whole is None:
+                luck = self._draw("node", self._executions, node.id)[0]
+                until += self.behaviour.rolling_node.at(luck)
+            else:
+                until += whole.at(drawn) / len(nodes)
             steps.append(_Step(until, frozenset((node.id,))))
         return tuple(steps)
 

@@ -59,13 +59,13 @@ class _Pending:
 
 
 class _Project:
-    """What the clusters of a project looked like last, and which may look different by now."""
+    """What the clusters of a project looked like last, and until when that holds of which."""
 
     __slots__ = ("moving", "states")
 
     def __init__(self, cluster_ids: tuple[str, ...]) -> None:
-        self.states: dict[str, ClusterState] = {}
-        self.moving = dict.fromkeys(cluster_ids)
+        self.states: Mapping[str, ClusterState] = {}
+        self.moving = dict.fromkeys(cluster_ids, -math.inf)
 
 
 class MemoryCloud:
@@ -138,7 +138,7 @@ class MemoryCloud:
             project = _Project(self._service.clusters_of(project_id))
             self._projects[project_id] = project
         self._refresh(project_id, project)
-        return project.states.copy()
+        return project.states
 
     async def show_cluster(self, target: Target) -> ClusterState:
         """Return one cluster.
@@ -188,7 +188,7 @@ class MemoryCloud:
             note_execution(self._trace, handling, due_at, pending.outcome)
             project = self._projects.get(handling.ask.project_id)
             if pending.outcome.begun is not None and project is not None:
-                project.moving[handling.ask.cluster_id] = None
+                project.moving[handling.ask.cluster_id] = -math.inf
 
     async def _reply_to(self, pending: _Pending) -> Reply | None:
         """Wait for the end of a call as its client sees it; None if no whole answer comes."""
@@ -196,7 +196,7 @@ class MemoryCloud:
         if handling.wait_before_s > self._patience:
             await self._give_up(handling, self._patience)
             return None
-        await anyio.sleep(handling.wait_before_s)
+        await _sleep(handling.wait_before_s)
         # A timer may fire a hair early; for this call its moment has come all the same.
         self._catch_up(max(self._now(), pending.due_at))
         done = pending.outcome
@@ -212,7 +212,7 @@ class MemoryCloud:
         if wait > rest:
             await self._give_up(handling, rest)
             return None
-        await anyio.sleep(wait)
+        await _sleep(wait)
         note_ending(self._trace, handling, self._now(), done)
         return ending if isinstance(ending, Reply) and not ending.is_cut else None
 
@@ -244,7 +244,7 @@ class MemoryCloud:
         if handling.wait_before_s > self._patience:
             await anyio.sleep(self._patience)
             raise CloudError(f"{doing}: no answer within {self._patience}s; looking again may help")
-        await anyio.sleep(handling.wait_before_s)
+        await _sleep(handling.wait_before_s)
         now = self._now()
         self._catch_up(now)
         if handling.fault is None:
@@ -255,17 +255,32 @@ class MemoryCloud:
         raise CloudError(f"{doing}: the connection was reset; looking again may help")
 
     def _refresh(self, project_id: str, project: _Project) -> None:
-        """Read again what may have changed: clusters that move by time, or were restarted since."""
+        """Read again what may have changed: clusters that move by time, or were restarted since.
+
+        Whoever got the states of an earlier look keeps them as they were.
+        """
         now = self._now()
-        for cluster_id in tuple(project.moving):
+        due = [cluster_id for cluster_id, until in project.moving.items() if until <= now]
+        if not due:
+            return
+        states = dict(project.states)
+        for cluster_id in due:
             look = self._service.look(project_id, cluster_id, now)
             if look.text is None:
-                project.states.pop(cluster_id, None)
+                states.pop(cluster_id, None)
             else:
-                _, state = self._reader.read_cluster(json.loads(look.text))
-                project.states[cluster_id] = state
+                _, states[cluster_id] = self._reader.read_cluster(json.loads(look.text))
             if math.isinf(look.until):
                 del project.moving[cluster_id]
+            else:
+                project.moving[cluster_id] = look.until
+        project.states = states
+
+
+async def _sleep(seconds: float) -> None:
+    # A service that answers at once needs no turn of the loop for it: there are many calls.
+    if seconds:
+        await anyio.sleep(seconds)
 
 
 def _headers(reply: Reply, request_id: str) -> dict[str, str]:

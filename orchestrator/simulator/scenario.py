@@ -23,6 +23,7 @@ from orchestrator.model import Target
 from orchestrator.simulator import reading
 from orchestrator.simulator.auth import Auth, read_auth
 from orchestrator.simulator.reading import is_count, named
+from orchestrator.simulator.spans import Span, Uniform
 from orchestrator.span import parse_span
 
 
@@ -98,18 +99,6 @@ class ReadFault(StrEnum):
     RESET = "reset"
 
 
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    """A span of seconds drawn anew for every use, uniformly from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def at(self, drawn: float) -> float:
-        """Return the seconds that a draw in [0, 1) stands for."""
-        return self.low + (self.high - self.low) * drawn
-
-
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
 
@@ -165,10 +154,12 @@ class Behaviour:
     """Latency between executing a restart call and answering it."""
     read: Uniform = Uniform(0.0, 0.0)
     """Latency of a list or a detail."""
-    duration: Uniform = Uniform(10.0, 30.0)
+    duration: Span = Uniform(10.0, 30.0)
     """How long a restart shows as busy."""
-    rolling_node: Uniform = Uniform(10.0, 30.0)
+    rolling_node: Span = Uniform(10.0, 30.0)
     """How long each node of a rolling restart takes."""
+    rolling: Span | None = None
+    """How long all nodes of a rolling restart take; None: each as `rolling_node` says."""
     busy_after: Uniform = Uniform(0.2, 1.0)
     """How long after its execution a restart begins to show."""
     signs: Choice[Signs] = Choice(Signs.ALL)
@@ -206,6 +197,19 @@ class Override:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """What is different for the clusters that are restarted in this way."""
+
+    kind: str
+    """As kinds are printed."""
+    changes: Mapping[str, Any]
+
+    def names(self, target: Target) -> bool:
+        """Whether the cluster is meant."""
+        return str(target.kind) == self.kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What the calls for some projects may be together before they get 429."""
@@ -223,7 +227,7 @@ class Scenario:
     """How the whole service behaves; the default is a good day."""
 
     base: Behaviour = Behaviour()
-    overrides: tuple[Override, ...] = ()
+    overrides: tuple[Override | OfKind, ...] = ()
     accounts: tuple[Account, ...] = (Account(),)
     """Whose calls are counted together: a project belongs to the first that matches it."""
     auth: Auth = dataclasses.field(default_factory=Auth)

@@ -1,0 +1,342 @@
+"""`orchestrator rehearse`: what a restart would come to, without touching anything."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+
+from orchestrator.cli.options import outcomes, settings_from, settings_options
+from orchestrator.cli.restart import describe
+from orchestrator.config import KEYS
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.fleet import Format, read_fleet
+from orchestrator.history import known_durations
+from orchestrator.limits import Limit, Rate, Unavailable
+from orchestrator.plan import Plan
+from orchestrator.preflight import prepare
+from orchestrator.rehearsal import LAST, LOOKS, WAVES, WINDOW, Rehearsal
+from orchestrator.report import plan_member
+from orchestrator.simulator import load_scenario
+from orchestrator.span import format_moment, format_span, parse_moment
+from orchestrator.stage import KindModel, Model, model_of, rehearse_plan, seeds_for, settled
+
+REHEARSAL_VERSION = 1
+"""Goes up when a member of the JSON changes its meaning or goes away."""
+
+_EARLY, _LIKELY, _LATE = 0.1, 0.5, 0.9
+_MINUTE = 60.0
+
+_WAITS = {
+    WINDOW: "until the window opens",
+    WAVES: "waves and soaks",
+    LOOKS: "looks at clusters",
+    LAST: "the last restarts",
+}
+
+
+@click.command()
+@click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
+@click.option(
+    "--format", "format_", type=click.Choice([str(f) for f in Format]),
+    help="How the fleet is written, where its suffix does not tell.",
+)  # fmt: skip
+@click.option(
+    "--only", metavar="OUTCOMES",
+    help="From a report: only targets that ended like this, such as not_started,failed.",
+)  # fmt: skip
+@click.option("--at", metavar="TIME|SPAN", help="As if it began then.  [now]")
+@click.option(
+    "--seeds", type=click.IntRange(1), metavar="N",
+    help="How many runs are played.  [1 to 50, fewer for large fleets]",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the first run.  [0]")
+@click.option(
+    "--scenario", type=click.Path(path_type=Path), metavar="FILE",
+    help="How the service behaves, durations and faults; else restarts last as this journal saw.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."
+)
+@settings_options(KEYS)
+def rehearse(
+    fleet: tuple[str, ...],
+    *,
+    format_: str | None,
+    only: str | None,
+    at: str | None,
+    seeds: int | None,
+    seed: int,
+    scenario: Path | None,
+    output: str,
+    config_file: Path | None,
+    **given: Any,
+) -> int:
+    """Play the restart of FLEET in virtual time: nothing is sent, hours take seconds.
+
+    The same engine with the same limits runs against a modelled service, several times with other
+    durations. It says when each wave would end, how sure a deadline is, which limit holds the run
+    up for how long, and what would be left. Settings are those of `restart`.
+    """
+    settings = settings_from(given, config_file)
+    begins_at = _moment(at)
+    read = read_fleet(
+        fleet,
+        stdin=sys.stdin.buffer,
+        format_=Format(format_) if format_ else None,
+        only=outcomes(only),
+    )
+    plan = settled(prepare(read, settings, begins_at))
+    describe(plan, read)
+    known = anyio.run(known_durations, settings)
+    model = model_of(plan, known, None if scenario is None else load_scenario(scenario))
+    count = seeds or seeds_for(len(plan.targets))
+    rehearsal = rehearse_plan(
+        plan, model, known=known, seeds=range(seed, seed + count), at=begins_at,
+        played=lambda number: _say_how_far(number, count),
+    )  # fmt: skip
+    if output == "json":
+        document = _document(plan, model, rehearsal, seed)
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(plan, model, rehearsal, scenario)))
+    return ExitCode.OK
+
+
+def _moment(text: str | None) -> float:
+    now = time.time()
+    if text is None:
+        return now
+    try:
+        return parse_moment(text, now=now)
+    except ValueError as error:
+        raise UsageError(f"--at: {error}") from error
+
+
+def _say_how_far(number: int, count: int) -> None:
+    if sys.stderr.isatty() and count > 1:
+        end = "\r" if number < count else "\r\x1b[K"
+        click.echo(f"played {number} of {count} runs{end}", err=True, nl=False)
+
+
+# ----------------------------------------------------------------------------------------- words
+
+
+def preview(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
+    """Yield two lines for whoever is asked whether to go on."""
+    runs = len(rehearsal.runs)
+    yield (
+        f"  rehearsed at most {rehearsal.most_at_once} at once, "
+        f"{rehearsal.most_in_an_hour} begun in the worst hour"
+    )
+    early, late = (_clock(rehearsal, rehearsal.took(share)) for share in (0.0, 1.0))
+    between = f", in {runs} rehearsals {early} to {late}" if early != late else ""
+    left = rehearsal.left(_LIKELY)
+    yield (
+        f"  end       about {_clock(rehearsal, rehearsal.took(_LIKELY))}, "
+        f"after {_long(rehearsal.took(_LIKELY))}{between}"
+        + (f"; {left} would be left" if left else "")
+        + _deadline_words(plan, rehearsal, "; deadline made in {made} of {runs}")
+    )
+
+
+def _deadline_words(plan: Plan, rehearsal: Rehearsal, words: str) -> str:
+    deadline = plan.policy.window.deadline
+    if deadline is None:
+        return ""
+    made, runs = rehearsal.made_by(deadline), len(rehearsal.runs)
+    return words.format(made=made, runs=runs, percent=f"{made / runs:.0%}")
+
+
+def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None) -> Iterator[str]:
+    runs = len(rehearsal.runs)
+    times = "once" if runs == 1 else f"{runs} times"
+    yield f"rehearsed {times}, beginning {format_moment(rehearsal.began_at)}"
+    yield ""
+    yield from _upshot(plan, rehearsal)
+    yield ""
+    yield from _table(_wave_rows(rehearsal))
+    yield ""
+    yield from _table(_limit_rows(rehearsal))
+    yield ""
+    yield (
+        f"  most      {rehearsal.most_at_once} in progress at once, "
+        f"{rehearsal.most_in_an_hour} begun in the worst hour"
+    )
+    if rehearsal.runs[0].least:
+        yield (
+            f"  speed     at least {rehearsal.efficiency:.0%} of the fastest that these limits and "
+            "waves allow"
+        )
+    yield from _assumptions(model, scenario)
+
+
+def _upshot(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
+    likely = rehearsal.took(_LIKELY)
+    yield f"  end       about {_clock(rehearsal, likely)}, after {_long(likely)}"
+    if len(rehearsal.runs) > 1:
+        early, late = (_clock(rehearsal, rehearsal.took(share)) for share in (_EARLY, _LATE))
+        yield f"            8 of 10 runs end between {early} and {late}"
+    if plan.policy.window.deadline is not None:
+        by = format_moment(plan.policy.window.deadline)
+        yield _deadline_words(
+            plan, rehearsal, f"  deadline  everything restarted by {by} in {{made}} of {{runs}} "
+            "runs ({percent})"
+        )  # fmt: skip
+    if rehearsal.left(1.0):
+        yield (
+            f"  left      {rehearsal.left(_LIKELY)} not started in the median run, "
+            f"{rehearsal.left(1.0)} in the worst"
+        )
+    else:
+        yield "  left      nothing"
+    for reason, times in rehearsal.stop_reasons.items():
+        yield f"  stopped   in {times} of {len(rehearsal.runs)} runs: {reason}"
+
+
+def _wave_rows(rehearsal: Rehearsal) -> Iterator[tuple[str, ...]]:
+    yield "wave", "clusters", "opens", "restarted", "over"
+    for wave in rehearsal.waves():
+        moments = (wave.opened, wave.ended, wave.finished)
+        words = ("never" if at is None else _clock(rehearsal, at) for at in moments)
+        yield (wave.name, str(wave.targets), *words)
+
+
+def _limit_rows(rehearsal: Rehearsal) -> Iterator[tuple[str, ...]]:
+    whole = rehearsal.mean()
+    yield "what the next start waited for", "of the time", "most", "allowed"
+    for use in sorted(rehearsal.limits(), key=lambda use: -use.bound):
+        yield name_of(use.limit), _share(use.bound, whole), str(use.most), str(use.allowed)
+    for what, seconds in rehearsal.waited().items():
+        if seconds > 0.005 * whole:
+            yield _WAITS[what], _share(seconds, whole), "", ""
+
+
+def _assumptions(model: Model, scenario: Path | None) -> Iterator[str]:
+    if scenario is not None:
+        yield f"  assumed   restarts and faults as in {scenario}"
+    for number, one in enumerate(model.kinds):
+        label = "assumed" if not number else ""
+        half, most = (format_span(round(one.span.at(share))) for share in (0.5, 0.95))
+        how = (
+            f"as {one.seen} times in this journal"
+            if one.seen
+            else "a guess around --expected-duration; the journal has seen none"
+        )
+        yield (f"  {label:<9} {one.kind} takes {half}, in 1 of 20 cases more than {most} ({how})")
+    if scenario is None:
+        yield "            every restart ends well, and nobody else restarts anything"
+
+
+def name_of(limit: Limit) -> str:
+    """Return a limit with the option that sets it."""
+    if isinstance(limit, Rate):
+        return f"--rate {limit}"
+    option = "--max-unavailable" if isinstance(limit, Unavailable) else "--max-concurrency"
+    return f"{option} {limit}"
+
+
+def _table(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        others = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        yield "  ".join(("", first.ljust(widths[0]), *others)).rstrip()
+
+
+def _share(seconds: float, whole: float) -> str:
+    return f"{seconds / whole:.0%}" if whole else "0%"
+
+
+def _long(seconds: float) -> str:
+    """Write a span as exactly as it can be meant."""
+    unit = _MINUTE if seconds >= 60 * _MINUTE else 1.0
+    return format_span(max(1.0, round(seconds / unit)) * unit)
+
+
+def _clock(rehearsal: Rehearsal, after: float) -> str:
+    """Write the moment so long after the beginning: to the minute, the day only if it is another.
+
+    Runs of less than some minutes are told to the second.
+    """
+    day, clock = format_moment(rehearsal.began_at + after).removesuffix("Z").split("T")
+    if rehearsal.took(1.0) > 10 * _MINUTE:
+        clock = clock[:5]
+    is_same_day = format_moment(rehearsal.began_at).startswith(day)
+    return f"{clock}Z" if is_same_day else f"{day[5:]} {clock}Z"
+
+
+# ------------------------------------------------------------------------------------------ JSON
+
+
+def _document(plan: Plan, model: Model, rehearsal: Rehearsal, seed: int) -> dict[str, object]:
+    whole = rehearsal.mean() or 1.0
+    deadline = plan.policy.window.deadline
+    return {
+        "rehearsal_version": REHEARSAL_VERSION,
+        "plan": plan_member(plan),
+        "begins_at": format_moment(rehearsal.began_at),
+        "runs": len(rehearsal.runs),
+        "seed": seed,
+        "assumed": [_kind_member(one) for one in model.kinds],
+        "end": {
+            name: {
+                "after_s": _seconds(rehearsal.took(share)),
+                "at": format_moment(rehearsal.began_at + rehearsal.took(share)),
+            }
+            for name, share in (("p10", _EARLY), ("p50", _LIKELY), ("p90", _LATE))
+        },
+        "deadline": None
+        if deadline is None
+        else {
+            "at": format_moment(deadline),
+            "chance": rehearsal.made_by(deadline) / len(rehearsal.runs),
+        },
+        "waves": [
+            {
+                "name": wave.name,
+                "targets": wave.targets,
+                "opens_after_s": _seconds(wave.opened),
+                "restarted_after_s": _seconds(wave.ended),
+                "over_after_s": _seconds(wave.finished),
+            }
+            for wave in rehearsal.waves()
+        ],
+        "limits": [
+            {
+                "limit": str(use.limit),
+                "option": name_of(use.limit).split()[0],
+                "allowed": use.allowed,
+                "most": use.most,
+                "binds": round(use.bound / whole, 4),
+            }
+            for use in rehearsal.limits()
+        ],
+        "waits": {
+            what.replace(" ", "_"): round(seconds / whole, 4)
+            for what, seconds in rehearsal.waited().items()
+        },
+        "most_in_progress": rehearsal.most_at_once,
+        "most_begun_in_an_hour": rehearsal.most_in_an_hour,
+        "left": {"p50": rehearsal.left(_LIKELY), "most": rehearsal.left(1.0)},
+        "stop_reasons": dict(rehearsal.stop_reasons),
+        "efficiency": round(rehearsal.efficiency, 4),
+    }
+
+
+def _kind_member(one: KindModel) -> dict[str, object]:
+    return {
+        "kind": one.kind,
+        "targets": one.targets,
+        "seen": one.seen,
+        "p50_s": _seconds(one.span.at(0.5)),
+        "p95_s": _seconds(one.span.at(0.95)),
+    }
+
+
+def _seconds(at: float | None) -> float | None:
+    return None if at is None else round(at, 3)

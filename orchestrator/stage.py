@@ -1,0 +1,267 @@
+"""The stage on which a plan is rehearsed: the real engine, in virtual time, on a modelled service.
+
+Nothing of it is a copy: campaign, engine, journal and service are those of every run. Modelled is
+how long restarts take; every one of them ends well unless a scenario says otherwise, gates say go,
+and nobody else restarts anything. Looks that would show nothing new are left out, which changes
+nothing but the time that a rehearsal takes itself.
+"""
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from orchestrator.campaign import Campaign
+from orchestrator.css import answers
+from orchestrator.engine import Engine, Runner
+from orchestrator.errors import OrchestratorError
+from orchestrator.history import Durations
+from orchestrator.journal import MemoryStore, RunRecord
+from orchestrator.limits import GUARD, Rate
+from orchestrator.model import WHOLE, Call, Event, Target
+from orchestrator.plan import Plan, Policy, with_targets
+from orchestrator.rehearsal import Rehearsal, RehearsedRun, analyse
+from orchestrator.simulator import Scenario, Service
+from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
+from orchestrator.simulator.memory import MemoryCloud
+from orchestrator.simulator.scenario import Behaviour, OfKind
+from orchestrator.simulator.spans import Lognormal, Seen, Span, Uniform
+
+SIGMA = 0.5
+"""How far durations spread that nobody has seen yet: half lie within a third of the middle."""
+
+LONGEST = 1000 * 86400.0
+"""Seconds of virtual time after which a rehearsal that does not end is given up."""
+
+EXACT = 500
+"""Fleets up to this size are rehearsed to the instant, larger ones in steps of their looks."""
+
+MOST_STARTS = 5_000
+"""About so many restarts a rehearsal plays, over all its runs, unless told otherwise."""
+
+_MOST_RUNS = 50
+_NO_TIME = Uniform(0.0, 0.0)
+_ROLLING_NODES = "3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindModel:
+    """How long restarts of one kind are taken to last."""
+
+    kind: str
+    targets: int
+    span: Span
+    """Seconds until ready."""
+    seen: int
+    """How many of them this journal saw; 0: it is a guess around the expected duration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """How the service is taken to behave."""
+
+    scenario: Scenario
+    kinds: tuple[KindModel, ...]
+    """Empty where a scenario says it all."""
+    is_known: bool = True
+    """Whether looks that would show nothing new are left out."""
+
+
+class TakesTooLongError(OrchestratorError):
+    """The rehearsal took longer than there was time for; nothing is known of the run."""
+
+
+def seeds_for(targets: int, *, starts: int = MOST_STARTS) -> int:
+    """Return how many runs of a fleet of this size make about so many starts, at least one."""
+    return max(1, min(_MOST_RUNS, starts // targets))
+
+
+def settled(plan: Plan) -> Plan:
+    """Return the plan as it can be rehearsed: kinds still to be chosen are the usual one."""
+    return with_targets(
+        plan,
+        [replace(one, kind=WHOLE) if one.kind.is_auto else one for one in plan.targets],
+    )
+
+
+def model_of(plan: Plan, known: Mapping[str, Durations], scenario: Scenario | None = None) -> Model:
+    """Return how the service is taken to behave for this plan.
+
+    Args:
+        plan: what is to be rehearsed.
+        known: what the journal saw of each kind.
+        scenario: how it is to behave instead, durations and all.
+    """
+    if scenario is not None:
+        return Model(scenario=scenario, kinds=())
+    kinds = Counter(plan.kinds())
+    models = tuple(
+        KindModel(
+            kind=kind,
+            targets=count,
+            span=Seen.of(known[kind].ready) if kind in known else _guess(plan.policy),
+            seen=len(known[kind].ready) if kind in known else 0,
+        )
+        for kind, count in kinds.items()
+    )
+    return Model(
+        scenario=Scenario(
+            base=Behaviour(busy_after=_NO_TIME),
+            overrides=tuple(
+                OfKind(one.kind, {"duration": one.span, "rolling": one.span}) for one in models
+            ),
+        ),
+        kinds=models,
+    )
+
+
+def _guess(policy: Policy) -> Lognormal:
+    """Return a distribution whose restarts last as long as expected, ready and proved stable."""
+    proving = policy.stable_for + policy.poll_every / 2
+    mean = max(policy.expected_duration - proving, policy.expected_duration / 10)
+    # A guess must not make anything fail.
+    return Lognormal(mean, SIGMA, most=max(mean, 0.8 * policy.healthy_deadline))
+
+
+def rehearse_plan(
+    plan: Plan,
+    model: Model,
+    *,
+    known: Mapping[str, Durations],
+    seeds: Sequence[int],
+    at: float,
+    patience: float = math.inf,
+    played: Callable[[int], None] = lambda _number: None,
+) -> Rehearsal:
+    """Play the plan once for each seed.
+
+    Args:
+        plan: what is rehearsed.
+        model: how the service behaves.
+        known: what the journal saw of each kind, for the campaign's own expectations.
+        seeds: one run each; the same seed gives the same run.
+        at: the moment of the wall clock at which the runs begin.
+        patience: seconds of real time that all of it may take.
+        played: told how many runs have been played, after each.
+
+    Raises:
+        TakesTooLongError: it took longer than that, or a run does not come to an end.
+    """
+    stage = _Stage(plan, model, known, at, give_up_at=time.monotonic() + patience)
+    tick = plan.policy.poll_every if len(plan.targets) > EXACT else 0.0
+    runs: list[RehearsedRun] = []
+    for seed in seeds:
+        runs.append(run_in_virtual_time(stage.play, seed, tick=_fitting(tick, plan.policy)))
+        played(len(runs))
+    return Rehearsal(began_at=at, runs=tuple(runs))
+
+
+def _fitting(tick: float, policy: Policy) -> float:
+    """Return a step of about this length that divides the shortest interval of any rate."""
+    spans = [limit.per + GUARD for limit in policy.limits if isinstance(limit, Rate)]
+    if not tick or not spans:
+        return tick
+    return min(spans) / max(1, round(min(spans) / tick))
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Where the runs of one plan are played, one after another."""
+
+    plan: Plan
+    model: Model
+    known: Mapping[str, Durations]
+    at: float
+    give_up_at: float
+
+    async def play(self, seed: int) -> RehearsedRun:
+        """Play one run to its end."""
+        plan = self.plan
+        clock = JumpingClock(self.at)
+        service = Service([_slim(target) for target in plan.targets], self.model.scenario, seed)
+        store = MemoryStore(clock, random=random.Random(seed))
+        record = RunRecord(
+            run_id="rehearsal",
+            plan=plan,
+            operator="",
+            change=None,
+            created_at=clock.now(),
+            world="",
+            tool_version="",
+            settings={},
+        )
+        await store.create_run(record)
+        horizon = max((r.per for r in plan.policy.limits if isinstance(r, Rate)), default=0.0)
+        journal = await store.journal(record.run_id, horizon=horizon)
+
+        def same_until(target: Target) -> float:
+            if not self.model.is_known:
+                return -math.inf
+            return service.look(target.project_id, target.cluster_id, clock.now()).until
+
+        campaign = Campaign(
+            record.run_id,
+            plan,
+            durations={kind: durations.whole for kind, durations in self.known.items()},
+            same_until=same_until,
+        )
+        audience = _Audience(self.give_up_at)
+        engine = Engine(
+            campaign=campaign,
+            cloud=MemoryCloud(service, answers, now=clock.now),
+            journal=journal,
+            clock=clock,
+            runner=Runner(owner="rehearsal", host="", pid=0, version=""),
+            watchers=[audience],
+            gate=_OpenGate(),
+        )
+        audience.engine = engine
+        with anyio.move_on_after(LONGEST) as scope:
+            await engine.run()
+        if scope.cancelled_caught or audience.has_left:
+            raise TakesTooLongError(
+                f"rehearsing plan {plan.plan_id}: it did not come to an end in time; "
+                "give fewer --seeds, or wider limits"
+            )
+        return analyse(plan, audience.events)
+
+
+@dataclass(slots=True)
+class _Audience:
+    """The watcher that takes down what happens, and leaves when it takes too long."""
+
+    give_up_at: float
+    engine: Engine | None = None
+    events: list[Event] = field(default_factory=list)
+    has_left: bool = False
+
+    def saw(self, event: Event) -> None:
+        """Take it down."""
+        self.events.append(event)
+
+    def noticed(self, notice: str, facts: Mapping[str, object]) -> None:
+        """Do nothing: notices are no part of the run."""
+
+    def turned(self, campaign: Campaign, now: float) -> None:  # noqa: ARG002  # a watcher's
+        """Have the run stopped, then aborted, when its time is over."""
+        if self.engine is not None and time.monotonic() > self.give_up_at:
+            self.has_left = True
+            self.engine.interrupt("rehearsal")
+
+
+class _OpenGate:
+    """The operator's gate, as if every command said go: none of them is run."""
+
+    async def ask(self, _facts: Mapping[str, str]) -> str | None:
+        """Say go."""
+        return None
+
+
+def _slim(target: Target) -> Target:
+    """Return the target as the model has it: with no more nodes than its restart needs."""
+    nodes = _ROLLING_NODES if target.kind.call is Call.ROLLING else "1"
+    return replace(target, labels=(("nodes", nodes),))

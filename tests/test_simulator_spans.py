@@ -1,0 +1,37 @@
+"""How long modelled things take: quantiles of what was seen, or of a guess."""
+
+import pytest
+
+from orchestrator.simulator.spans import Lognormal, Seen, Span, Uniform
+
+DRAWS = [number / 1000 for number in range(1000)]
+
+
+@pytest.mark.parametrize(
+    "span", [Uniform(2.0, 4.0), Seen.of([4.0, 2.0, 9.0]), Lognormal(60.0, 0.5)]
+)
+def test_a_larger_draw_is_never_shorter(span: Span) -> None:
+    """Draws are quantiles, so that seeds can be compared."""
+    spans = [span.at(drawn) for drawn in DRAWS]
+    assert spans == sorted(spans)
+    assert spans[0] > 0
+
+
+def test_what_was_seen_comes_again() -> None:
+    """Nothing is shorter or longer than what was seen, and the middle is the middle."""
+    seen = Seen.of([30.0, 10.0, 20.0])
+    assert seen.at(0.0) == 10.0
+    assert seen.at(0.5) == 20.0
+    assert seen.at(0.75) == 25.0
+    assert seen.at(1.0) == 30.0
+    assert Seen.of([7.0]).at(0.3) == 7.0
+
+
+def test_a_guess_has_the_mean_it_was_given() -> None:
+    """Lognormal spans are on average as long as expected, with a tail that ends."""
+    guess = Lognormal(300.0, 0.5, most=2000.0)
+    spans = [guess.at(drawn + 0.0005) for drawn in DRAWS]
+    assert sum(spans) / len(spans) == pytest.approx(300.0, rel=0.01)
+    assert 500 < guess.at(0.95) < 700
+    assert max(spans) < 2000.0
+    assert Lognormal(300.0, 0.5, most=400.0).at(0.99) == 400.0

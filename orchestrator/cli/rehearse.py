@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.options import outcomes, settings_from, settings_options
+from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
+from orchestrator.cli.preview import clock_of, long_words
 from orchestrator.cli.restart import describe
 from orchestrator.config import KEYS
 from orchestrator.errors import ExitCode, UsageError
@@ -29,7 +30,6 @@ REHEARSAL_VERSION = 1
 """Goes up when a member of the JSON changes its meaning or goes away."""
 
 _EARLY, _LIKELY, _LATE = 0.1, 0.5, 0.9
-_MINUTE = 60.0
 
 _WAITS = {
     WINDOW: "until the window opens",
@@ -39,7 +39,7 @@ _WAITS = {
 }
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
 @click.option(
     "--format", "format_", type=click.Choice([str(f) for f in Format]),
@@ -89,6 +89,7 @@ def rehearse(
         stdin=sys.stdin.buffer,
         format_=Format(format_) if format_ else None,
         only=outcomes(only),
+        kind=settings.kind,
     )
     plan = settled(prepare(read, settings, begins_at))
     describe(plan, read)
@@ -126,24 +127,6 @@ def _say_how_far(number: int, count: int) -> None:
 # ----------------------------------------------------------------------------------------- words
 
 
-def preview(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
-    """Yield two lines for whoever is asked whether to go on."""
-    runs = len(rehearsal.runs)
-    yield (
-        f"  rehearsed at most {rehearsal.most_at_once} at once, "
-        f"{rehearsal.most_in_an_hour} begun in the worst hour"
-    )
-    early, late = (_clock(rehearsal, rehearsal.took(share)) for share in (0.0, 1.0))
-    between = f", in {runs} rehearsals {early} to {late}" if early != late else ""
-    left = rehearsal.left(_LIKELY)
-    yield (
-        f"  end       about {_clock(rehearsal, rehearsal.took(_LIKELY))}, "
-        f"after {_long(rehearsal.took(_LIKELY))}{between}"
-        + (f"; {left} would be left" if left else "")
-        + _deadline_words(plan, rehearsal, "; deadline made in {made} of {runs}")
-    )
-
-
 def _deadline_words(plan: Plan, rehearsal: Rehearsal, words: str) -> str:
     deadline = plan.policy.window.deadline
     if deadline is None:
@@ -177,9 +160,9 @@ def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None
 
 def _upshot(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
     likely = rehearsal.took(_LIKELY)
-    yield f"  end       about {_clock(rehearsal, likely)}, after {_long(likely)}"
+    yield f"  end       about {clock_of(rehearsal, likely)}, after {long_words(likely)}"
     if len(rehearsal.runs) > 1:
-        early, late = (_clock(rehearsal, rehearsal.took(share)) for share in (_EARLY, _LATE))
+        early, late = (clock_of(rehearsal, rehearsal.took(share)) for share in (_EARLY, _LATE))
         yield f"            8 of 10 runs end between {early} and {late}"
     if plan.policy.window.deadline is not None:
         by = format_moment(plan.policy.window.deadline)
@@ -202,7 +185,7 @@ def _wave_rows(rehearsal: Rehearsal) -> Iterator[tuple[str, ...]]:
     yield "wave", "clusters", "opens", "restarted", "over"
     for wave in rehearsal.waves():
         moments = (wave.opened, wave.ended, wave.finished)
-        words = ("never" if at is None else _clock(rehearsal, at) for at in moments)
+        words = ("never" if at is None else clock_of(rehearsal, at) for at in moments)
         yield (wave.name, str(wave.targets), *words)
 
 
@@ -250,24 +233,6 @@ def _table(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
 
 def _share(seconds: float, whole: float) -> str:
     return f"{seconds / whole:.0%}" if whole else "0%"
-
-
-def _long(seconds: float) -> str:
-    """Write a span as exactly as it can be meant."""
-    unit = _MINUTE if seconds >= 60 * _MINUTE else 1.0
-    return format_span(max(1.0, round(seconds / unit)) * unit)
-
-
-def _clock(rehearsal: Rehearsal, after: float) -> str:
-    """Write the moment so long after the beginning: to the minute, the day only if it is another.
-
-    Runs of less than some minutes are told to the second.
-    """
-    day, clock = format_moment(rehearsal.began_at + after).removesuffix("Z").split("T")
-    if rehearsal.took(1.0) > 10 * _MINUTE:
-        clock = clock[:5]
-    is_same_day = format_moment(rehearsal.began_at).startswith(day)
-    return f"{clock}Z" if is_same_day else f"{day[5:]} {clock}Z"
 
 
 # ------------------------------------------------------------------------------------------ JSON

@@ -14,6 +14,7 @@ import click
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
+from orchestrator.cli.preview import say_preview
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
 from orchestrator.errors import ExitCode, UsageError
@@ -98,15 +99,19 @@ def restart(
     if not given["simulate"]:
         for doubt in doubts_about(plan.targets, settings):
             click.echo(f"warning: {doubt}", err=True)
+    simulation = _simulation(given)
+    scenario = simulation.scenario if simulation is not None else None
     if given["dry_run"]:
+        say_preview(plan, settings, scenario)
         _print_plan(plan, given["output"])
         return ExitCode.OK
-    simulation = _simulation(given)
     if simulation is None and not given["new"]:
         unfinished = anyio.run(find_unfinished, settings, plan)
         if unfinished is not None:
             return _go_on_with(unfinished, settings)
     asks = _has_to_ask(plan, yes=given["yes"], expect=given["expect"])
+    if asks:
+        say_preview(plan, settings, scenario)
 
     async def run() -> Result:
         return await run_plan(

@@ -228,3 +228,49 @@ def test_a_moment_that_means_nothing_is_refused(
     path = write_fleet(tmp_path, 1)
     assert cli.run(command(path, "--at", "noon")) == 2
     assert "--at: 'noon' is no moment" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------- above the question of restart
+
+
+def dry_run(path: Path, journal: Path, *options: str) -> list[str]:
+    asked = ["restart", str(path), "--dry-run", "--journal", str(journal)]
+    return [*asked, "--region", "cn-north-4", *options]
+
+
+def test_a_dry_run_says_what_it_would_come_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In two lines on standard error: the most at once and in an hour, the end, the deadline."""
+    path = write_fleet(tmp_path, 40)
+    assert cli.run(dry_run(path, tmp_path / "none.db", "--deadline", "10m")) == 0
+    printed = capsys.readouterr()
+    most, end = printed.err.splitlines()[-2:]
+    assert most.startswith("  rehearsal at most 10 at once, ")
+    assert most.endswith(" begun in the worst hour")
+    assert end.startswith("  end       about ")
+    assert " not started; deadline made in 0 of 5" in end
+    assert len(printed.out.splitlines()) == 40
+
+
+def test_a_rehearsal_that_fails_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a journal that cannot be read the plan is printed all the same, and says what failed."""
+    path, journal = write_fleet(tmp_path, 3), tmp_path / "journal.db"
+    journal.write_text("this is no journal")
+    assert cli.run(dry_run(path, journal)) == 0
+    printed = capsys.readouterr()
+    assert "  rehearsal left out: " in printed.err
+    assert len(printed.out.splitlines()) == 3
+
+
+def test_a_huge_fleet_is_not_rehearsed_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is kept waiting: it says so, and how to have it."""
+    path = write_fleet(tmp_path, 1001)
+    assert cli.run(dry_run(path, tmp_path / "none.db")) == 0
+    assert (
+        "left out: 1001 clusters take a while; `orchestrator rehearse`" in capsys.readouterr().err
+    )

@@ -11,14 +11,15 @@ Rules:
   kind; all others get the default.
 - A project that is given by name is looked up in IAM, and must be the only one of that name. Its
   region is in its name (`cn-north-4`, `cn-north-4_team`), where nobody says another.
-- Either all projects are listed whole, or there is no fleet.
+- Either all projects are listed whole, or there is no fleet. What the service could not do just now
+  is asked of it again, a few times, no sooner than it said.
 - What is chosen by a condition is decided by what stands in the fleet, or by the tag as it is.
 """
 
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -27,15 +28,19 @@ import anyio
 
 from orchestrator.access import AT_ONCE, Access, open_access
 from orchestrator.config import CloudSettings
-from orchestrator.css import Prompt
+from orchestrator.css import CssClient, Prompt
 from orchestrator.css.inventory import Cluster
 from orchestrator.errors import CloudError, MistakesError, UsageError
 from orchestrator.fleet import is_id, is_label
 from orchestrator.model import WHOLE, Call, Kind, Target
 from orchestrator.regions import is_known
+from orchestrator.span import format_span
 
 PREFIX = "tag."
 """What is put before a tag's key that means something else in a fleet."""
+
+TRIES = 4
+"""How often a list is asked for, if the service cannot give it just now."""
 
 LOGSTASH = "logstash"
 """The datastore whose clusters are rebooted."""
@@ -44,6 +49,9 @@ _FACTS = ("datastore", "version")
 """Labels that say what the service says of a cluster itself."""
 
 _MOST_VALUES = 10
+_PASSING = frozenset({"throttled", "unavailable", "server_error", "lost"})
+"""Classes of errors that may be none a little later."""
+
 _CONDITION = re.compile(r"(?P<label>[^=!]+?)\s*(?P<sign>!?=)(?P<values>.*)", re.DOTALL)
 
 
@@ -124,6 +132,7 @@ async def discover_fleet(
     names: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     prompt: Prompt | None = None,
+    say: Callable[[str], None] = lambda _words: None,
 ) -> Discovery:
     """Return the chosen clusters of some projects as the targets of a fleet.
 
@@ -134,6 +143,7 @@ async def discover_fleet(
         names: the names of more projects.
         environ: where credentials are looked for; the process's environment if not given.
         prompt: asks a person for a passcode.
+        say: is told what has to be waited for.
 
     Raises:
         UsageError: a credential or a region is missing, or a name is not that of one project.
@@ -151,7 +161,7 @@ async def discover_fleet(
     async with open_access(
         settings, regions, time.monotonic, environ=environ, prompt=prompt
     ) as access:
-        listed = await _list_all(access, regions)
+        listed = await _list_all(access, regions, say)
     return discover(listed, choice, regions)
 
 
@@ -182,7 +192,9 @@ async def _projects_named(access: Access, names: Iterable[str]) -> Mapping[str, 
     return found
 
 
-async def _list_all(access: Access, regions: Mapping[str, str | None]) -> Sequence[Listed]:
+async def _list_all(
+    access: Access, regions: Mapping[str, str | None], say: Callable[[str], None]
+) -> Sequence[Listed]:
     """Return the clusters of all projects.
 
     Raises:
@@ -195,7 +207,7 @@ async def _list_all(access: Access, regions: Mapping[str, str | None]) -> Sequen
     async def take(project_id: str, region: str | None) -> None:
         async with limiter:
             try:
-                inventory = await access.client.take_inventory(project_id, region)
+                inventory = await _patiently(access.client, project_id, region, say)
             except CloudError as error:
                 errors[project_id] = error
             else:
@@ -216,6 +228,26 @@ async def _list_all(access: Access, regions: Mapping[str, str | None]) -> Sequen
             f"whole; nothing was written{lines}"
         )
     return listed
+
+
+async def _patiently(
+    client: CssClient, project_id: str, region: str | None, say: Callable[[str], None]
+) -> Mapping[str, Cluster]:
+    """Take a project's inventory, and try again where a little later it may be had.
+
+    Raises:
+        CloudError: it cannot be had.
+    """
+    for number in range(1, TRIES):
+        try:
+            return await client.take_inventory(project_id, region)
+        except CloudError as error:
+            if error.error_class not in _PASSING:
+                raise
+            pause = 2.0 ** (number - 1) if error.retry_after is None else error.retry_after
+            say(f"{error}; trying again in {format_span(pause)}")
+            await anyio.sleep(pause)
+    return await client.take_inventory(project_id, region)
 
 
 def discover(

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,12 @@ def discover(
 
     async def look() -> Discovery:
         return await discover_fleet(
-            settings.cloud, choice, projects=projects, names=names, prompt=passcode_prompt()
+            settings.cloud,
+            choice,
+            projects=projects,
+            names=names,
+            prompt=passcode_prompt(),
+            say=partial(click.echo, err=True),
         )
 
     found = anyio.run(look)

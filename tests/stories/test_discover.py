@@ -320,3 +320,33 @@ def test_a_project_that_cannot_be_listed() -> None:
     assert "1 of 2 projects could not be listed whole" in str(caught.value)
     assert "listing the clusters of project b: the service answered 403" in str(caught.value)
     assert "project a" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("failures", "is_found"), [(3, True), (4, False)])
+def test_a_list_that_cannot_be_had_just_now(*, failures: int, is_found: bool) -> None:
+    """A throttled list is asked for again when the service said, a few times, and that is told."""
+    calls: list[str] = []
+    told: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        calls.append(request.path)
+        if len(calls) <= failures:
+            body = {"error_code": "APIGW.0308", "error_msg": "too often"}
+            return web.json_response(body, status=429, headers={"Retry-After": "0"})
+        return web.json_response({"clusters": [{"id": "c", "status": "200"}]})
+
+    async def story(port: int) -> None:
+        settings = CloudSettings(endpoint=f"http://127.0.0.1:{port}")
+        found = await discover_fleet(
+            settings, Choice(), projects=["p"], environ={}, say=told.append
+        )
+        assert found.seen == {"p": 1}
+
+    if is_found:
+        serve(answer, story)
+    else:
+        with pytest.raises(CloudError, match="too often"):
+            serve(answer, story)
+    assert len(calls) == 4
+    assert len(told) == 3
+    assert told[0].endswith("trying again in 0s")

@@ -13,6 +13,7 @@ import anyio
 
 from orchestrator.config import CloudSettings
 from orchestrator.css import CredentialBook, CssClient, Prompt, Surroundings
+from orchestrator.css.tls import tls_for
 from orchestrator.errors import CloudError
 
 AT_ONCE = 10
@@ -49,9 +50,8 @@ async def open_access(
     Raises:
         UsageError: a credential is missing or cannot be used; nothing was sent to the service.
     """
-    book = CredentialBook(
-        settings, regions, _surroundings(environ), now, prompt=prompt, known_by=known_by
-    )
+    around = _surroundings(environ)
+    book = CredentialBook(settings, regions, around, now, prompt=prompt, known_by=known_by)
     async with (
         book,
         CssClient(
@@ -60,7 +60,7 @@ async def open_access(
             now,
             request_timeout=settings.request_timeout,
             connections=settings.connections,
-            ca_file=settings.ca_file,
+            tls=tls_for(settings, around.environ),
         ) as client,
     ):
         yield Access(client, book)

@@ -157,6 +157,12 @@ class CloudSettings:
     """Seconds that one call may take."""
     ca_file: Path | None = None
     """A certificate authority to trust besides the usual ones."""
+    client_cert: Path | None = None
+    """Our own certificate, for endpoints and proxies in between that ask for one."""
+    client_key: Path | None = None
+    """Its key; None if that stands in the file of the certificate."""
+    client_key_password_env: str | None = None
+    """The variable that holds what the key is encrypted with."""
     connections: int = 100
     """Most connections open at once, over all projects."""
     projects: Mapping[str, ProjectSettings] = field(default_factory=_nothing)
@@ -446,6 +452,13 @@ def _parse_path(value: object, place: Place) -> Path:
         return place.base / Path(text).expanduser()
     except RuntimeError:
         raise ValueError("names a home folder that cannot be found; write the whole path") from None
+
+
+def _parse_variable(value: object, place: Place) -> str:
+    text = _parse_text(value, place)
+    if not _VARIABLE.fullmatch(text):
+        raise ValueError("must be the name of an environment variable, not what it holds")
+    return text
 
 
 def _parse_zero_or_span(value: object, place: Place) -> float:
@@ -783,6 +796,12 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              "how long one call may take"),
         _key("cloud.ca_file", _parse_path, "FILE",
              "a certificate authority to trust besides the usual ones"),
+        _key("cloud.client_cert", _parse_path, "FILE",
+             "our own certificate, where the other end asks for one"),
+        _key("cloud.client_key", _parse_path, "FILE",
+             "the key of that certificate, if it stands in a file of its own"),
+        _key("cloud.client_key_password_env", _parse_variable, "NAME",
+             "the variable that holds the passphrase of that key"),
         _key("cloud.connections", _at_least(1), "N",
              "most connections open at once"),
         _key("limits.max_concurrency", _parse_concurrency, "N|SCOPE=N",
@@ -891,6 +910,7 @@ def load_settings(
     credentials = _read_credentials(read, mistakes)
     projects = _read_projects(read, credentials, mistakes)
     own_names = {name for one in credentials.values() for name in _variables_of(one)}
+    own_names |= _passphrase_names(options, environ, read)
     found = [
         *_from_file(read, mistakes),
         *_from_environ(environ, here, own_names, mistakes),
@@ -980,6 +1000,17 @@ def _from_options(
             continue
         place = Place(source=f"--{KEYS[name].option}", base=cwd, is_typed=True)
         yield _Found(key=KEYS[name], value=value, place=place)
+
+
+def _passphrase_names(
+    options: Mapping[str, object], environ: Mapping[str, str], read: _Read
+) -> set[str]:
+    """Return the variables that some layer says to hold a passphrase."""
+    key = KEYS["cloud.client_key_password_env"]
+    cloud = read.content.get("cloud")
+    in_file = cloud.get(key.name.partition(".")[2]) if isinstance(cloud, Mapping) else None
+    named = (options.get(key.name), environ.get(key.variable), in_file)
+    return {name.strip() for name in named if isinstance(name, str)}
 
 
 def _from_environ(
@@ -1232,13 +1263,6 @@ def _parsed(
         except ValueError as error:
             mistakes.append(f"{place.source}: {error}")
     return values
-
-
-def _parse_variable(value: object, place: Place) -> str:
-    text = _parse_text(value, place)
-    if not _VARIABLE.fullmatch(text):
-        raise ValueError("must be the name of an environment variable, not what it holds")
-    return text
 
 
 def _refuse(part: str) -> Parser:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from orchestrator.access import open_access
 from orchestrator.campaign import FRESH_FOR, Campaign
-from orchestrator.config import Settings, load_settings, user_config_file
+from orchestrator.config import CloudSettings, Settings, load_settings, user_config_file
 from orchestrator.css import CssClient, NoCredentials, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
@@ -538,7 +538,8 @@ def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object
             "cloud.region": cloud.region,
             "cloud.request_timeout": format_span(cloud.request_timeout),
             "cloud.connections": cloud.connections,
-            "cloud.ca_file": None if cloud.ca_file is None else str(cloud.ca_file),
+            **_kept_files(cloud),
+            "cloud.client_key_password_env": cloud.client_key_password_env,
             "report": settings.report,
         }
     }
@@ -548,6 +549,11 @@ def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object
             "seed": simulation.seed,
         }
     return kept
+
+
+def _kept_files(cloud: CloudSettings) -> Mapping[str, object]:
+    files = {name: getattr(cloud, name) for name in ("ca_file", "client_cert", "client_key")}
+    return {f"cloud.{name}": None if file is None else str(file) for name, file in files.items()}
 
 
 def _options_of(record: RunRecord) -> Mapping[str, object]:

@@ -44,6 +44,9 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
     "cloud.region": ("eu-west-101", "eu-west-101"),
     "cloud.request_timeout": ("100ms", 0.1),
     "cloud.ca_file": ("/etc/ca.pem", Path("/etc/ca.pem")),
+    "cloud.client_cert": ("/etc/cert.pem", Path("/etc/cert.pem")),
+    "cloud.client_key": ("/etc/key.pem", Path("/etc/key.pem")),
+    "cloud.client_key_password_env": ("NIGHT_KEY", "NIGHT_KEY"),
     "cloud.connections": ("7", 7),
     "limits.max_concurrency": ("4, az=2", (Concurrency(4), Concurrency(2, "az"))),
     "limits.rate": ("5/1m project=2/30s", (Rate(5, 60.0), Rate(2, 30.0, "project"))),
@@ -627,6 +630,20 @@ def test_unhealthy_asked(desk: Desk, value: str) -> None:
     )
     assert all(settings.policy.unhealthy_asked for settings in given)
     assert not desk.load("").policy.unhealthy_asked
+
+
+def test_a_passphrase_may_stand_in_a_variable_of_ours(desk: Desk) -> None:
+    """The variable that holds a passphrase is nobody's misspelling, whoever names it."""
+    environ = {"ORCHESTRATOR_NIGHT": "secret"}
+    name = "client_key_password_env"
+    desk.load(f'[cloud]\n{name} = "ORCHESTRATOR_NIGHT"\n', environ=environ)
+    desk.load("", environ=environ, options={f"cloud.{name}": "ORCHESTRATOR_NIGHT"})
+    (mistake,) = desk.mistakes(environ=environ)
+    assert mistake.startswith("ORCHESTRATOR_NIGHT: unknown variable")
+    assert "secret" not in mistake
+    variable = {"ORCHESTRATOR_CLIENT_KEY_PASSWORD_ENV": "ORCHESTRATOR_NIGHT"}
+    settings = desk.load("", environ={**environ, **variable})
+    assert settings.cloud.client_key_password_env == "ORCHESTRATOR_NIGHT"
 
 
 # ----------------------------------------------------------------------------------- the endpoint

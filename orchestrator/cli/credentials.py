@@ -24,6 +24,9 @@ SETTINGS = (
     "cloud.region",
     "cloud.request_timeout",
     "cloud.ca_file",
+    "cloud.client_cert",
+    "cloud.client_key",
+    "cloud.client_key_password_env",
 )
 """What has to do with credentials."""
 

@@ -26,6 +26,9 @@ SETTINGS = (
     "cloud.region",
     "cloud.request_timeout",
     "cloud.ca_file",
+    "cloud.client_cert",
+    "cloud.client_key",
+    "cloud.client_key_password_env",
     "cloud.connections",
 )
 """What has to do with reaching the service."""

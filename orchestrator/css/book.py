@@ -25,6 +25,7 @@ from orchestrator.css.endpoints import read_endpoint
 from orchestrator.css.exchange import Exchange
 from orchestrator.css.renewal import Fetched, Renewal
 from orchestrator.css.sources import LAST_RESORT, MistakeError, Source, Sources, Surroundings
+from orchestrator.css.tls import USUAL, tls_for
 from orchestrator.errors import CloudError, ConfigError, MistakesError, UsageError
 from orchestrator.secret import Secret
 from orchestrator.signing import AccessKey
@@ -74,9 +75,11 @@ class CredentialBook:
         self._known_by = known_by
         self._sources = Sources(settings, around)
         self._iam = Exchange(
-            patience=settings.request_timeout, connections=_ASIDE, ca_file=settings.ca_file
+            patience=settings.request_timeout,
+            connections=_ASIDE,
+            tls=tls_for(settings, around.environ),
         )
-        self._metadata = Exchange(patience=agency.PATIENCE, connections=_ASIDE, ca_file=None)
+        self._metadata = Exchange(patience=agency.PATIENCE, connections=_ASIDE, tls=USUAL)
         self._pages: dict[str, Page | None] = {}
         self._logins: dict[str, iam.Logins] = {}
         self._renewals: dict[tuple[str, str | None], Renewal] = {}

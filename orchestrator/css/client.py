@@ -19,7 +19,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
@@ -45,6 +44,7 @@ from orchestrator.css.exchange import BrokenCallError, Exchange, Reply
 from orchestrator.css.inventory import Cluster, read_inventory
 from orchestrator.css.listing import ClusterT, Page, Pass, missing
 from orchestrator.css.pacing import PATIENCE, Looks
+from orchestrator.css.tls import USUAL, Tls
 from orchestrator.css.turnstile import Renew, Turnstile
 from orchestrator.errors import CloudError, OrchestratorError, UsageError
 from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
@@ -126,7 +126,7 @@ class CssClient:
         now: the steady moment, for the times of an answer.
         request_timeout: seconds of patience with one call.
         connections: connections open at once; further calls wait, which is within their patience.
-        ca_file: PEM certificates to trust besides the system's.
+        tls: whom to trust, and what to show.
     """
 
     def __init__(
@@ -137,15 +137,13 @@ class CssClient:
         *,
         request_timeout: float = 30.0,
         connections: int = 100,
-        ca_file: Path | None = None,
+        tls: Tls = USUAL,
     ) -> None:
         self._endpoint_for = endpoint_for
         self._patience = request_timeout
         self._credentials = credentials
         self._now = now
-        self._exchange = Exchange(
-            patience=request_timeout, connections=connections, ca_file=ca_file
-        )
+        self._exchange = Exchange(patience=request_timeout, connections=connections, tls=tls)
         self._endpoints: dict[tuple[str, str | None], Endpoint] = {}
         self._turnstiles: dict[str, Turnstile] = {}
         self._looks: dict[str, Looks] = {}
@@ -159,7 +157,7 @@ class CssClient:
         """Open the pool of connections.
 
         Raises:
-            UsageError: the CA file cannot be read.
+            UsageError: a file of certificates cannot be read.
         """
         await self._exchange.__aenter__()
         return self

@@ -14,14 +14,12 @@ import select
 import socket
 import struct
 from contextvars import ContextVar
-from pathlib import Path
-from ssl import SSLContext, create_default_context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from orchestrator.errors import UsageError
+from orchestrator.css.tls import Tls
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
@@ -54,13 +52,13 @@ passage: ContextVar[Passage] = ContextVar("passage")
 class Connections(aiohttp.TCPConnector):
     """The pool of connections; tells the passage of each request when it is given one."""
 
-    def __init__(self, *, most: int, patience: float, ca_file: Path | None) -> None:
+    def __init__(self, *, most: int, patience: float, tls: Tls) -> None:
         self._patience = patience
         self._polls: WeakKeyDictionary[asyncio.BaseProtocol, select.poll] = WeakKeyDictionary()
         """What asks each connection that was used before whether there is something to read."""
         super().__init__(
             limit=most,
-            ssl=True if ca_file is None else _trusting(ca_file),
+            ssl=tls.context(),
             keepalive_timeout=IDLE_FOR,
             socket_factory=self._new_socket,
         )
@@ -103,16 +101,3 @@ class Connections(aiohttp.TCPConnector):
             patience_ms = max(1, round(self._patience * 1000))
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
         return made
-
-
-def _trusting(ca_file: Path) -> SSLContext:
-    """Return what verifies certificates against the system's authorities and those of a file."""
-    context = create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_verify_locations(ca_file)
-    except (OSError, ValueError) as exc:
-        raise UsageError(
-            f"reading the CA file {ca_file}: {exc}; name a file of PEM certificates"
-        ) from exc
-    return context

@@ -8,13 +8,10 @@ Rules:
 - A reason never quotes what could hold a header.
 """
 
-import errno
 import math
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self
 
@@ -24,21 +21,14 @@ from yarl import URL
 from orchestrator.css.connections import Connections, Passage, passage
 from orchestrator.css.credentials import CONTENT_TYPE
 from orchestrator.css.endpoints import Endpoint
-from orchestrator.span import format_span
+from orchestrator.css.mishaps import mishap_of
+from orchestrator.css.tls import Tls
 
 _HEADER_BYTES = 65_536
 
 # All that aiohttp lets through when a call breaks: its own, the system's, and what it takes for a
 # misuse of itself (an unreadable address, a session closed meanwhile).
 _BROKEN = (aiohttp.ClientError, OSError, EOFError, ValueError, RuntimeError)
-
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (aiohttp.ServerDisconnectedError, "the connection was closed"),
-    (aiohttp.ClientPayloadError, "the answer broke off"),
-    (aiohttp.ClientHttpProxyError, "the proxy refused to connect us"),
-    (aiohttp.ClientResponseError, "the answer is not HTTP"),
-    (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
-)
 
 
 class Reply(NamedTuple):
@@ -74,25 +64,23 @@ class Exchange:
     Args:
         patience: seconds for one call.
         connections: connections open at once; further calls wait, within their patience.
-        ca_file: PEM certificates to trust besides the system's.
+        tls: whom to trust, and what to show.
     """
 
-    def __init__(self, *, patience: float, connections: int, ca_file: Path | None) -> None:
+    def __init__(self, *, patience: float, connections: int, tls: Tls) -> None:
         self._patience = patience
         self._connections = connections
-        self._ca_file = ca_file
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections.
 
         Raises:
-            UsageError: the CA file cannot be read.
+            UsageError: a file of certificates cannot be read.
         """
         self._session = aiohttp.ClientSession(
-            connector=Connections(
-                most=self._connections, patience=self._patience, ca_file=self._ca_file
-            ),
+            connector=Connections(most=self._connections, patience=self._patience, tls=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "User-Agent": f"orchestrator/{_version()}",
@@ -162,17 +150,12 @@ class Exchange:
         return reply
 
     def _words_for(self, error: BaseException, endpoint: Endpoint, *, may_have_left: bool) -> str:
-        if isinstance(error, TimeoutError):
-            reason = f"nothing within {format_span(self._patience)}"
-        else:
-            reason = _reason(error)
+        mishap = mishap_of(error, self._patience)
+        reason = str(error) if isinstance(error, _TooLongError) else mishap.reason
         if may_have_left:
             return f"no whole answer came from {endpoint.host}: {reason}"
         through = f" through proxy {endpoint.proxy.host}" if endpoint.proxy is not None else ""
-        return (
-            f"no connection to {endpoint.host}{through} could be had: {reason}; check endpoint, "
-            "network, DNS and certificates"
-        )
+        return f"no connection to {endpoint.host}{through} could be had: {reason}; {mishap.advice}"
 
 
 class _TooLongError(ValueError):
@@ -199,20 +182,6 @@ async def _read_pieces(response: aiohttp.ClientResponse, room: int) -> bytes:
         room -= len(piece)
         pieces.append(piece)
     raise _TooLongError("the answer is longer than any that the service gives")
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, _TooLongError):
-        return str(error)
-    known = next((words for kind, words in _REASONS if isinstance(error, kind)), None)
-    if known is not None:
-        return known
-    if isinstance(error, OSError):
-        # asyncio's own words for a failed connection hide the reason, which is in the number.
-        number = error.errno or 0
-        said = os.strerror(number) if number in errno.errorcode else error.strerror
-        return said or type(error).__name__
-    return type(error).__name__
 
 
 @lru_cache(maxsize=1)

@@ -3,10 +3,8 @@
 import asyncio
 import gzip
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -28,6 +26,7 @@ from orchestrator.css import (
 from orchestrator.css.client import SMALL_BODY
 from orchestrator.css.connections import Connections
 from orchestrator.css.endpoints import read_endpoint
+from orchestrator.css.tls import Tls
 from orchestrator.engine import Cloud
 from orchestrator.errors import CloudError, GoneError, UsageError
 from orchestrator.model import Answer, ClusterState, Kind, Target, Verdict
@@ -114,7 +113,7 @@ def client(
         time.monotonic,
         request_timeout=timeout,
         connections=connections,
-        ca_file=ca_file,
+        tls=Tls(ca_file=ca_file),
     )
 
 
@@ -326,57 +325,6 @@ def test_handshake_that_never_ends() -> None:
     """Patience that ends during the handshake ends before anything was sent."""
     answer = ask(_silent, Verdict.UNSENT, requests=0, scheme="https", timeout=0.2)
     assert "nothing within 200ms" in said(answer)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return key and certificate of an authority that no system trusts."""
-    tool = shutil.which("openssl")
-    if tool is None:
-        pytest.skip("needs openssl to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        f"{tool} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext "
-        f"subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}".split(),
-        check=True,
-        capture_output=True,
-    )
-    return key, cert
-
-
-def test_certificates(certificate: tuple[Path, Path]) -> None:
-    """An unknown authority leaves the restart unsent; with `ca_file` it is trusted."""
-    key, cert = certificate
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-
-    async def story() -> None:
-        async with serving(answers, context) as server:
-            async with client(server.port, scheme="https") as css:
-                answer = await css.restart(TARGET, "r")
-            assert answer.verdict is Verdict.UNSENT
-            assert "certificate is not trusted" in said(answer)
-            assert not server.requests
-            async with client(server.port, scheme="https", ca_file=cert) as css:
-                for _ in range(3):
-                    assert (await css.restart(TARGET, "r")).verdict is Verdict.ACCEPTED
-            assert server.connections == 1
-
-    run(story())
-
-
-def test_unreadable_ca_file(tmp_path: Path) -> None:
-    """A CA file that is none is told before anything is sent."""
-
-    async def story(path: Path) -> None:
-        async with client(1, ca_file=path):
-            raise AssertionError
-
-    (tmp_path / "empty").touch()
-    for path in (tmp_path / "none", tmp_path / "empty"):
-        with pytest.raises(UsageError, match="reading the CA file"):
-            run(story(path))
 
 
 def test_waiting_for_a_connection() -> None:
@@ -754,7 +702,7 @@ def test_sockets_cannot_deliver_late() -> None:
     """What was not delivered dies with our patience, or with the socket."""
 
     async def story() -> None:
-        connections = Connections(most=1, patience=1.5, ca_file=None)
+        connections = Connections(most=1, patience=1.5, tls=Tls())
         with connections._new_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("", 0))) as made:
             linger = made.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
             assert linger == b"\1\0\0\0\0\0\0\0"

@@ -1,9 +1,14 @@
 """`orchestrator credentials`: which one a project uses, whether it is any good, and no secret."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -129,3 +134,44 @@ def test_the_source_that_would_serve(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert WRONG not in done.stdout + done.stderr
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing is left behind
+
+
+@pytest.mark.parametrize("typed", [b"123456\n", b"\x03"])
+def test_a_passcode_is_typed_unseen(tmp_path: Path, typed: bytes) -> None:
+    """On a terminal the code is asked for, not echoed, and Ctrl-C leaves a terminal that works."""
+    table = (
+        '[credentials.default]\ntype = "password"\nuser_file = "user"\npassword_file = "password"\n'
+        'domain_file = "user"\nuser_id_file = "user"\n'
+    )
+    settings(tmp_path, table, user="mfa", password="correct-horse")
+    guard = '[[auth.user]]\nname = "mfa"\npassword = "correct-horse"\ntotp = "123456"\n'
+    targets = invent_targets(1, 1, 3)
+    leader, follower = pty.openpty()
+    attributes = termios.tcgetattr(follower)
+    with simulator(tmp_path, targets, SCENARIO + guard) as url:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "credentials", "--project",
+             targets[0].project_id, "--endpoint", url, "--iam-endpoint", url],
+            cwd=tmp_path, env=environment(tmp_path), stdin=follower, stdout=subprocess.PIPE,
+            stderr=follower, start_new_session=True, text=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one thread
+        )  # fmt: skip
+        shown = b""
+        while b": " not in shown:
+            shown += os.read(leader, 4096)
+        time.sleep(0.2)
+        os.write(leader, typed)
+        out, _ = process.communicate(timeout=30)
+    os.set_blocking(leader, False)
+    with contextlib.suppress(OSError):
+        shown += os.read(leader, 4096)
+    assert f"Passcode of credential default for project {targets[0].project_id}".encode() in shown
+    if typed == b"\x03":
+        assert process.returncode == ExitCode.ABORTED
+    else:
+        assert process.returncode == ExitCode.OK
+        assert " accepted " in out
+    assert typed.strip() not in shown or typed == b"\x03"
+    assert termios.tcgetattr(follower) == attributes
+    os.close(leader)
+    os.close(follower)

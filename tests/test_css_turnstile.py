@@ -1,12 +1,13 @@
 """The first call of an account goes alone, and none goes after a refusal."""
 
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.css.turnstile import REST, Turnstile
+from orchestrator.css.turnstile import REST, TRIALS, Turnstile
 from orchestrator.errors import CloudError
 
 
@@ -61,7 +62,7 @@ def test_the_first_goes_alone() -> None:
     """Until one was accepted the others wait; then all go at once."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         moments = iter(range(100))
 
@@ -81,7 +82,7 @@ def test_without_a_verdict_they_go_one_by_one() -> None:
     """A call that showed nothing lets the next one try, alone."""
 
     async def story() -> None:
-        road = Road(Turnstile("prod", lambda: 2.0, 5.0))
+        road = Road(Turnstile("prod", time.monotonic))
         await road.calls(5, lambda: None)
         assert (road.sent, road.most) == (5, 1)
 
@@ -92,7 +93,7 @@ def test_nothing_follows_a_refusal() -> None:
     """After one refusal nothing more leaves, and each who would is told why."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         await road.calls(20, lambda: turnstile.refuse(1.0, "signature fail"))
         assert road.sent == 1
@@ -109,7 +110,7 @@ def test_others_open_it_again() -> None:
     """With other credentials at hand the next call tries them, alone, and then all go."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         await road.call(turnstile.accept)
         await road.call(lambda: turnstile.refuse(1.0, "expired"))
@@ -123,19 +124,62 @@ def test_others_open_it_again() -> None:
     run(story)
 
 
-def test_patience_with_the_first() -> None:
+def test_patience_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for the first call's answer is told so, and has sent nothing."""
+    monkeypatch.setattr("orchestrator.css.turnstile.PATIENCE", 0.05)
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 0.05)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
             tasks.start_soon(road.call, turnstile.accept)
             await anyio.sleep(0.1)
         (error,) = road.errors
         assert (error.status, error.error_class) == (None, "unsent")
-        assert "no answer after 50ms" in str(error)
+        assert "has no answer yet" in str(error)
         assert road.sent == 0
+
+    run(story)
+
+
+def test_a_first_call_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs, in a region that is down, does not keep the others: a second one tries."""
+    monkeypatch.setattr("orchestrator.css.turnstile.NEXT_TRIAL_AFTER", 0.05)
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", time.monotonic)
+        road = Road(turnstile)
+        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
+            for _ in range(10):
+                tasks.start_soon(road.call, turnstile.accept)
+            await anyio.sleep(0.04)
+            assert road.sent == 0
+            await anyio.sleep(0.06)
+            assert (road.sent, road.errors) == (10, [])
+        assert turnstile.is_open
+
+    run(story)
+
+
+def test_few_try_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long nobody is answered, fewer try than would lock a key."""
+    monkeypatch.setattr("orchestrator.css.turnstile.NEXT_TRIAL_AFTER", 0.01)
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", time.monotonic)
+        trying: list[int] = []
+
+        async def hang(number: int) -> None:
+            async with turnstile.turn(Road(turnstile).renew):
+                trying.append(number)
+                await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(hang, number)
+            await anyio.sleep(0.2)
+            assert len(trying) == TRIALS
+            tasks.cancel_scope.cancel()
 
     run(story)
 
@@ -144,7 +188,7 @@ def test_a_cancelled_first_lets_the_next_try() -> None:
     """If the first call is given up, nobody waits for it in vain."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks:
             with anyio.move_on_after(0.02):
@@ -160,7 +204,7 @@ def test_an_error_while_renewing_leaves_it_as_it_was() -> None:
     """If it cannot be said whether there are others, nothing leaves; the next one asks again."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         turnstile.refuse(1.0, "expired")
 
         async def cannot_say(_given_at: float) -> bool:
@@ -180,7 +224,7 @@ def test_others_that_are_no_better_are_tried_once() -> None:
     now = [2.0]
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: now[0], 5.0)
+        turnstile = Turnstile("prod", lambda: now[0])
         road = Road(turnstile, has_others=True)
         await road.call(lambda: turnstile.refuse(1.0, "stale"))
         await road.call(lambda: turnstile.refuse(now[0], "wrong"))
@@ -198,7 +242,7 @@ def test_late_refusals_of_what_was_replaced() -> None:
     """Who used the old credential hears of it late: that says nothing against the new one."""
 
     async def story() -> None:
-        turnstile = Turnstile("prod", lambda: 2.0, 5.0)
+        turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile, has_others=True)
         turnstile.refuse(1.0, "stale")
         assert await turnstile.renew(road.renew)

@@ -75,7 +75,7 @@ class CredentialBook:
         self._known_by = known_by
         self._sources = Sources(settings, around)
         self._iam = Exchange(
-            patience=settings.request_timeout,
+            patience=min(settings.request_timeout, iam.PATIENCE),
             connections=_ASIDE,
             tls=tls_for(settings, around.environ),
         )

@@ -16,6 +16,7 @@ Rules:
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -61,6 +62,10 @@ PAGE_SIZES = (1000, 100, 10)
 
 MOST_PAGES = 10_000
 """Pages read of one list before it is called endless."""
+
+LEAVES_WITHIN = 10.0
+"""Seconds after which a restart does not leave any more that had to wait for its credential: what
+it was allowed for, and what its cluster looked like, is of the moment when it was asked for."""
 
 REREADS = 2
 """Times a list is read again from the start when clusters were missing at its end."""
@@ -108,6 +113,8 @@ class _Request(NamedTuple):
     most: int
     """Bytes of an answer that are read at the most."""
     body: bytes = b""
+    leave_by: float = math.inf
+    """The steady moment after which it must not leave any more."""
 
 
 class _Sent(NamedTuple):
@@ -224,8 +231,9 @@ class CssClient:
         url = endpoint.url(version, target.project_id, target.cluster_id, verb)
         headers = {"X-Request-Id": request_id}
         body = _body_of(target)
+        leave_by = self._now() + LEAVES_WITHIN
         return await self._send(
-            _Request("POST", target.project_id, endpoint, url, headers, SMALL_BODY, body)
+            _Request("POST", target.project_id, endpoint, url, headers, SMALL_BODY, body, leave_by)
         )
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
@@ -470,7 +478,7 @@ class CssClient:
             return (await self._send_once(request)).reply
         turnstile = self._turnstiles.get(account)
         if turnstile is None:
-            turnstile = self._turnstiles[account] = Turnstile(account, self._now, self._patience)
+            turnstile = self._turnstiles[account] = Turnstile(account, self._now)
         if turnstile.is_open:
             return await self._send_through(turnstile, request)
         async with turnstile.turn(self._renewal(request)):
@@ -496,9 +504,15 @@ class CssClient:
 
     async def _send_once(self, request: _Request) -> _Sent:
         """Make one call, once; what comes back has no credentials in it."""
-        method, project_id, endpoint, url, headers, most, body = request
+        method, project_id, endpoint, url, headers, most, body, leave_by = request
         signed = await self._credentials.headers(project_id, method, url, body)
         given_at = self._now()
+        if given_at > leave_by:
+            raise CloudError(
+                f"its credential was not to be had within {format_span(LEAVES_WITHIN)}, and after "
+                "that it is too late; try again",
+                error_class=ErrorClass.UNSENT.value,
+            )
         reply = await self._exchange.call(
             method, url, {**signed, **headers}, endpoint=endpoint, body=body, most=most
         )

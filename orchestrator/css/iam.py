@@ -3,7 +3,8 @@
 Rules:
 
 - A login that was refused is not repeated: a few refusals lock the user, for everybody.
-- Logins of a user are made one after the other, so that a wrong password is refused once.
+- Until one succeeded, logins of a user are made one after the other, so that a wrong password is
+  refused once; after that a few at a time, for a password may be changed meanwhile.
 - A passcode is sent once.
 """
 
@@ -30,6 +31,15 @@ from orchestrator.signing import encode_query
 MOST_REFUSALS = 2
 """Refused logins of a user, over all projects, after which nothing more is asked for."""
 
+AT_ONCE = 3
+"""Logins of a user under way at once, when one has succeeded."""
+
+PATIENCE = 10.0
+"""Seconds for one login at the most, however patient calls of the service are."""
+
+QUEUE_PATIENCE = 30.0
+"""Seconds that a login waits for others of its user."""
+
 LARGEST_ANSWER = 1024 * 1024
 """Bytes of an answer of IAM; more is not read."""
 
@@ -41,7 +51,7 @@ _HEADERS = {"Content-Type": "application/json;charset=utf8"}
 _PATH = "/v3/auth/tokens?nocatalog=true"
 
 Prompt = Callable[[str], str]
-"""Asks a person for a passcode and returns it; called in a thread of its own."""
+"""Asks a person for a passcode and returns it; called before anything else goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +162,7 @@ class Logins:
         self._source = source
         self._known_by = known_by
         self._exchange = exchange
-        self._lock = anyio.Lock()
+        self._limiter = anyio.CapacityLimiter(1)
         self._refusals = 0
         self._refusal: CloudError | None = None
         self._final: dict[str, CloudError] = {}
@@ -171,22 +181,32 @@ class Logins:
             CloudError: there is no token just now; of class `unauthorized` if there will be none
                 for anybody, `forbidden` if there will be none for this project.
         """
-        async with self._lock:
-            # What was refused is known by now, and not asked for again.
-            if self._refusal is not None:
-                raise self._refusal
-            if project_id in self._final:
-                raise self._final[project_id]
-            try:
-                user, scope = await anyio.to_thread.run_sync(self._read, project_id)
-                passcode = await anyio.to_thread.run_sync(self._passcode, user, project_id)
-            except MistakeError as error:
-                raise self._error(project_id, str(error), ErrorClass.UNAUTHORIZED) from error
-            self._user = user
-            body = login_body(user, scope, passcode)
-            reply = await self._ask(project_id, endpoint, body)
-            self._spent = passcode or self._spent
-            return self._read_reply(project_id, reply)
+        with anyio.move_on_after(QUEUE_PATIENCE) as waiting:
+            await self._limiter.acquire()
+        if waiting.cancelled_caught:
+            words = "logins before it take too long; try again later"
+            raise self._error(project_id, words, ErrorClass.UNSENT)
+        try:
+            return await self._log_in(project_id, endpoint)
+        finally:
+            self._limiter.release()
+
+    async def _log_in(self, project_id: str, endpoint: Endpoint) -> Fetched:
+        # What was refused is known by now, and not asked for again.
+        if self._refusal is not None:
+            raise self._refusal
+        if project_id in self._final:
+            raise self._final[project_id]
+        try:
+            user, scope = await anyio.to_thread.run_sync(self._read, project_id)
+            # Not in a thread: nothing else goes on before a run begins, and Ctrl-C reaches it here.
+            passcode = self._passcode(user, project_id)
+        except MistakeError as error:
+            raise self._error(project_id, str(error), ErrorClass.UNAUTHORIZED) from error
+        self._user = user
+        reply = await self._ask(project_id, endpoint, login_body(user, scope, passcode))
+        self._spent = passcode or self._spent
+        return self._read_reply(project_id, reply)
 
     def _read(self, project_id: str) -> tuple[User, Mapping[str, str]]:
         read = self._source.read
@@ -235,6 +255,7 @@ class Logins:
                 words = f"the answer has no token: {error}; check that iam_endpoint is IAM's"
                 raise self._error(project_id, words, ErrorClass.UNAVAILABLE) from error
             self._known.add(project_id)
+            self._limiter.total_tokens = AT_ONCE
             return fetched
         said = f"IAM answered {reply.status}: {words_in(*reply, now_wall=time.time())}"
         if reply.status == _UNAUTHORIZED:

@@ -8,16 +8,22 @@ Rules:
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import anyio
 
+from orchestrator.css.codes import ErrorClass
 from orchestrator.css.credentials import Credential
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import CloudError, OrchestratorError
+from orchestrator.span import format_span
 
 LONGEST_MARGIN = 1800.0
 """Seconds before its end at which a credential is replaced, at the most."""
+
+PATIENCE = 10.0
+"""Seconds that a call waits for others to fetch what it needs."""
 
 _MARGIN = 0.2
 _PAUSE = 30.0
@@ -72,7 +78,7 @@ class Renewal:
         if held is not None and (now < held.renew_at or self._may_serve_on(held, now)):
             return held.credential
         failures = self._failures
-        async with self._lock:
+        async with self._turn():
             held = self._held
             if held is not None and self._now() < held.renew_at:
                 return held.credential
@@ -112,7 +118,7 @@ class Renewal:
             OrchestratorError: it cannot be said just now.
         """
         failures = self._failures
-        async with self._lock:
+        async with self._turn():
             held = self._held
             if held is None or held.since > given_at:
                 return True
@@ -121,6 +127,20 @@ class Renewal:
                 return False
             self._keep(fetched)
             return True
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        with anyio.move_on_after(PATIENCE) as waiting:
+            await self._lock.acquire()
+        if waiting.cancelled_caught:
+            raise CloudError(
+                f"a credential was not to be had within {format_span(PATIENCE)}; try again later",
+                error_class=ErrorClass.UNSENT.value,
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     async def _fetch_after(self, failures: int) -> Fetched:
         """Fetch, unless another did so in vain while we waited: `failures` is from before that."""

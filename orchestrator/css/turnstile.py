@@ -2,7 +2,9 @@
 
 A key that is refused a few times is locked for minutes, for everybody who uses it. Hence:
 
-- Until a call of the account was accepted, its calls go one at a time.
+- Until a call of the account was accepted, its calls go one at a time. One that is not answered
+  holds up the others for a moment only, for it may have gone to a region that is down; but never
+  more than `TRIALS` are under way.
 - After a refusal none leaves, unless the account has other credentials by then. If those are
   refused as well, it rests.
 """
@@ -15,9 +17,18 @@ import anyio
 
 from orchestrator.css.codes import ErrorClass
 from orchestrator.errors import CloudError
-from orchestrator.span import format_span
 
 UNAUTHORIZED = 401
+
+TRIALS = 3
+"""Calls under way at once while it is not known whether the account is accepted: too few to lock
+it."""
+
+NEXT_TRIAL_AFTER = 3.0
+"""Seconds without an answer after which another call may try."""
+
+PATIENCE = 10.0
+"""Seconds that a call waits for its turn at the most."""
 
 REST = 60.0
 """Seconds for which nothing is tried after other credentials were refused as well."""
@@ -32,19 +43,19 @@ class Turnstile:
     Args:
         account: how the account is called in what is said of it.
         now: the steady moment.
-        patience: seconds that a call waits for its turn.
     """
 
-    def __init__(self, account: str, now: Callable[[], float], patience: float) -> None:
+    def __init__(self, account: str, now: Callable[[], float]) -> None:
         self._account = account
         self._now = now
-        self._patience = patience
         self._is_trusted = False
         self._refusal: str | None = None
         self._refused_at = -math.inf
         self._renewed_at = -math.inf
         self._rests_until = -math.inf
-        self._trial: anyio.Event | None = None
+        self._trials = 0
+        self._next_trial_at = -math.inf
+        self._news: anyio.Event | None = None
 
     @property
     def is_open(self) -> bool:
@@ -56,6 +67,7 @@ class Turnstile:
         self._is_trusted = True
         self._refusal = None
         self._renewed_at = -math.inf
+        self._tell()
 
     def refuse(self, given_at: float, words: str) -> None:
         """Take note that the service refused the credentials given out at that moment."""
@@ -85,32 +97,48 @@ class Turnstile:
             CloudError: the account was refused and has no other credentials; status 401. Or nobody
                 knows yet whether it is accepted.
         """
-        if not await self._wait():
+        await self._wait()
+        if self._is_trusted:
             yield
             return
-        self._trial = trial = anyio.Event()
+        self._trials += 1
+        self._next_trial_at = self._now() + NEXT_TRIAL_AFTER
         try:
             if self._refusal is not None and not await self.renew(get):
                 raise self._refused(self._refusal)
             yield
         finally:
-            self._trial = None
-            trial.set()
+            self._trials -= 1
+            self._tell()
 
-    async def _wait(self) -> bool:
-        """Return whether the call goes alone; False once the account is trusted."""
-        with anyio.move_on_after(self._patience):
-            while not self._is_trusted and self._trial is not None:
-                await self._trial.wait()
-        if self._is_trusted:
-            return False
-        if self._trial is None:
+    async def _wait(self) -> None:
+        """Wait until the account is trusted, or the call may try."""
+        until = self._now() + PATIENCE
+        while not (self._is_trusted or self._may_try()):
+            now = self._now()
+            if now >= until:
+                raise CloudError(
+                    f"the first call with credential {self._account} has no answer yet, and others "
+                    "wait for it; look again later",
+                    error_class=ErrorClass.UNSENT.value,
+                )
+            if self._news is None:
+                self._news = anyio.Event()
+            wake_at = self._next_trial_at if self._next_trial_at > now else until
+            with anyio.move_on_after(min(wake_at, until) - now):
+                await self._news.wait()
+
+    def _may_try(self) -> bool:
+        if not self._trials:
             return True
-        raise CloudError(
-            f"the first call with credential {self._account} has no answer after "
-            f"{format_span(self._patience)}, and others wait for it; look again later",
-            error_class=ErrorClass.UNSENT.value,
-        )
+        is_late = self._now() >= self._next_trial_at
+        return self._refusal is None and self._trials < TRIALS and is_late
+
+    def _tell(self) -> None:
+        """Wake all who wait: something has changed."""
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
 
     def _refused(self, words: str) -> CloudError:
         return CloudError(

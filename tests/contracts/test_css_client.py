@@ -437,6 +437,57 @@ def test_no_credentials(error: Exception, verdict: Verdict, error_class: str) ->
     run(story())
 
 
+class Slow:
+    """Credentials that take their time, by a clock that only they move."""
+
+    def __init__(self, takes: float) -> None:
+        self.now = 0.0
+        self._takes = takes
+
+    async def headers(
+        self,
+        project_id: str,  # noqa: ARG002 - the protocol's
+        method: str,  # noqa: ARG002
+        url: URL,  # noqa: ARG002
+        body: bytes,  # noqa: ARG002
+    ) -> Mapping[str, str]:
+        self.now += self._takes
+        return {}
+
+    def account_of(self, project_id: str) -> str:  # noqa: ARG002 - the protocol's
+        return "slow"
+
+    async def renew(self, project_id: str, given_at: float) -> bool:  # noqa: ARG002
+        return True
+
+
+@pytest.mark.parametrize(("takes", "requests"), [(11.0, 0), (6.0, 1), (1.0, 2)])
+def test_a_restart_does_not_leave_late(takes: float, requests: int) -> None:
+    """Who waits too long for a credential, a first or a second one, is not sent, and may be."""
+
+    async def script(server: RawServer, reader: asyncio.StreamReader, writer: object) -> None:
+        assert isinstance(writer, asyncio.StreamWriter)
+        while True:
+            await server.read(reader)
+            refused = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+            writer.write(refused if len(server.requests) == 1 else OK)
+
+    async def story() -> None:
+        credentials = Slow(takes)
+        async with serving(script) as server:
+            endpoint = f"http://127.0.0.1:{server.port}"
+            async with CssClient(lambda *_: endpoint, credentials, lambda: credentials.now) as css:
+                answer = await css.restart(TARGET, "r")
+                assert len(server.requests) == requests
+                if requests == 2:
+                    assert answer.verdict is Verdict.ACCEPTED
+                else:
+                    assert answer.verdict is Verdict.UNSENT
+                    assert "not to be had within 10s" in said(answer)
+
+    run(story())
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [

@@ -26,6 +26,7 @@ from orchestrator.model import (
     AccountRefused,
     Answer,
     AnswerArrivedLate,
+    Cause,
     ClusterState,
     ErrorInfo,
     Event,
@@ -207,6 +208,7 @@ class Watch:
 class Hold:
     """Why nothing at all may start now, and until when, if time alone ends it (else infinity)."""
 
+    cause: Cause
     reason: str
     until: float
 
@@ -376,6 +378,42 @@ class Campaign:
         """Until when the wave soaks, if one does."""
         return self._soak.ends_at if self._soak else None
 
+    @property
+    def waiting(self) -> int:
+        """How many targets have neither begun nor ended."""
+        return len(self.plan.targets) - len(self._outcomes) - len(self._tracks)
+
+    @property
+    def left_in_wave(self) -> int:
+        """How many targets of the wave that is open, soaking or next have not ended."""
+        number = self._waves_done
+        return self._left_in_wave[number] if number < len(self._left_in_wave) else 0
+
+    @property
+    def left_out(self) -> int:
+        """How many targets of that wave do not start because their credential was refused."""
+        number = self._waves_done
+        return len(self._left_out[number]) if number < len(self._left_out) else 0
+
+    @property
+    def late(self) -> int:
+        """How many targets of that wave would not be done by the deadline."""
+        return len(self._late)
+
+    def failed_looks(self, project_id: str) -> int:
+        """Return how often in a row a project could not be read."""
+        return self._watches[project_id].failed
+
+    def believe_looks(self, now: float) -> None:
+        """Take for granted what a runner sees and does not write down, to explain from outside.
+
+        Every project counts as just looked at, and the gate as the history has it.
+        """
+        self._have_seen(tuple(self._watches))
+        for project_id in self._watches:
+            self.lanes.door(project_id).fresh_until = math.inf
+        self._gatekeeper.believe(now)
+
     def counts(self) -> dict[Outcome, int]:
         """Return how many targets ended how; `not_started` are all the others."""
         counts = dict.fromkeys(Outcome, 0)
@@ -446,14 +484,16 @@ class Campaign:
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""
         if self.paused is not None:
-            return Hold(self.paused.describe(), math.inf)
+            return Hold(Cause.PAUSED, self.paused.describe(), math.inf)
         if self.uncounted is not None:
-            return Hold("counting all starts anew for other limits", now)
+            return Hold(Cause.COUNTING, "all starts are counted anew for other limits", now)
         opens_at = self.opening.opens_at()
         if now < opens_at:
-            return Hold(f"not before {format_moment(self.policy.window.not_before or 0)}", opens_at)
+            bound = format_moment(self.policy.window.not_before or 0)
+            return Hold(Cause.WINDOW, f"not before {bound}", opens_at)
         if not self._gatekeeper.lets(now):
-            return Hold(f"the gate is closed: {self._gatekeeper.reason}", self._gatekeeper.ask_at())
+            reason = f"the gate is closed: {self._gatekeeper.reason}"
+            return Hold(Cause.GATE, reason, self._gatekeeper.ask_at())
         return None
 
     def objection(self, event: RestartRequested, now: float) -> str | None:

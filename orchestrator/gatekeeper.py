@@ -41,6 +41,11 @@ class Gatekeeper:
         if isinstance(event, GateClosed):
             self.reason = event.reason
 
+    def believe(self, now: float) -> None:
+        """Take what the history says for what the gate says now."""
+        self._is_open = self._said is None
+        self._asked_at = now
+
     def lets(self, now: float) -> bool:
         """Return whether anything may start now as far as the gate is concerned."""
         return not self._is_kept or (self._is_open and now <= self._asked_at + self._valid_for)

@@ -42,8 +42,15 @@ class Durations:
 
 
 @asynccontextmanager
-async def open_journal(settings: Settings, *, create: bool = False) -> AsyncIterator[Store]:
+async def open_journal(
+    settings: Settings, *, create: bool = False, read_only: bool = False
+) -> AsyncIterator[Store]:
     """Open the journal that the settings name.
+
+    Args:
+        settings: name it.
+        create: make it if there is none.
+        read_only: never write to it, nor wait for those who do.
 
     Raises:
         UsageError: it is of a kind that is not supported.
@@ -55,7 +62,7 @@ async def open_journal(settings: Settings, *, create: bool = False) -> AsyncIter
             "opening the journal: PostgreSQL is not supported by this version; "
             "give a file with --journal"
         )
-    async with open_store(path, create=create) as store:
+    async with open_store(path, create=create, read_only=read_only) as store:
         yield store
 
 

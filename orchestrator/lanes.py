@@ -193,10 +193,10 @@ class Lanes:
         """Return whether any target waits here."""
         return barrier in self._stops
 
-    def waiting(self) -> Iterable[tuple[Barrier | None, int]]:
+    def waiting(self, now: float) -> Iterable[tuple[Barrier | None, int]]:
         """Yield what lanes wait for (None: only their turn) and how many targets each holds."""
         for _, _, lane in self._ready:
-            yield None, len(lane.queue)
+            yield _first_shut(lane, now), len(lane.queue)
         for barrier, stop in self._stops.items():
             for _, _, lane in stop.lanes:
                 yield barrier, len(lane.queue)

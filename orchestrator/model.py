@@ -153,6 +153,35 @@ class Outcome(StrEnum):
         return self in {Outcome.FAILED, Outcome.UNKNOWN}
 
 
+class Cause(StrEnum):
+    """Why a target waits; the names are a contract with scripts, see `status -o json`."""
+
+    PAUSED = "paused"
+    """Until somebody lets the run go on."""
+    WINDOW = "window"
+    """The window is not open yet, or would be over before the restart is."""
+    GATE = "gate"
+    """The operator's gate does not say go."""
+    COUNTING = "counting"
+    """Starts are being counted anew, for other limits."""
+    SOAK = "soak"
+    """The clusters of the wave before must stay healthy for a while."""
+    WAVE = "wave"
+    """Its wave is not open."""
+    LIMIT = "limit"
+    """A concurrency, a rate or a number of unavailable clusters is reached."""
+    PACE = "pace"
+    """The service asked us to call it more slowly."""
+    CONNECTION = "connection"
+    """No connection could be made; it is tried again."""
+    LOOK = "look"
+    """Its project, or the cluster itself, is to be looked at first."""
+    CREDENTIAL = "credential"
+    """The credential of its project was refused."""
+    TURN = "turn"
+    """Nothing but its turn, or a next try."""
+
+
 # -------------------------------------------------------------------------- what a look can show
 
 

@@ -55,15 +55,15 @@ class NewLimits:
 
     def of(self, policy: Policy) -> Policy:
         """Return the policy with these limits in it."""
-        named = {(type(limit), limit.scope) for limit in self.limits}
-        kept = [
-            limit
+        named = {(type(limit), limit.scope): limit for limit in self.limits}
+        limits = [
+            named.pop((type(limit), limit.scope), limit)
             for limit in policy.limits
-            if (type(limit), limit.scope) not in named
-            and not (self.no_rates and isinstance(limit, Rate))
+            if (type(limit), limit.scope) in named
+            or not (self.no_rates and isinstance(limit, Rate))
         ]
         failures = policy.max_failures if self.max_failures is None else self.max_failures
-        return replace(policy, limits=(*kept, *self.limits), max_failures=failures)
+        return replace(policy, limits=(*limits, *named.values()), max_failures=failures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

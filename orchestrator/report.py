@@ -422,8 +422,8 @@ class ReportFold:
         yield "tool_version", facts.tool_version
         yield "operator", facts.operator
         yield "change", facts.change
-        yield "started_at", _moment(self._started and self._started[1])
-        yield "finished_at", _moment(self._finished and self._finished[1])
+        yield "started_at", moment(self._started and self._started[1])
+        yield "finished_at", moment(self._finished and self._finished[1])
         yield "duration_s", self._duration()
         yield "plan", plan_member(replace(self.plan, policy=self._policy))
         counts = self.counts()
@@ -541,7 +541,7 @@ def plan_member(plan: Plan) -> dict[str, object]:
             "max_failures": policy.max_failures.of(len(plan.targets)),
         },
         "max_unavailable": [str(limit) for limit in policy.max_unavailable],
-        "window": {name: _moment(at) for name, at in asdict(policy.window).items()},
+        "window": {name: moment(at) for name, at in asdict(policy.window).items()},
     }
 
 
@@ -567,10 +567,10 @@ def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
         "outcome": track.standing.value,
         "reason": UNFOLLOWED.message if error is UNFOLLOWED else track.reason,
         "job_ids": list(job_ids),
-        "granted_at": _moment(last.granted_at if last else None),
-        "answered_at": _moment(last.answered_at if last else None),
-        "began_at": _moment(track.began_at),
-        "finished_at": _moment(track.finished_at),
+        "granted_at": moment(last.granted_at if last else None),
+        "answered_at": moment(last.answered_at if last else None),
+        "began_at": moment(track.began_at),
+        "finished_at": moment(track.finished_at),
         "downtime_s": track.downtime,
         "calls": [_call(call) for call in calls],
         "error": _error(error),
@@ -579,8 +579,8 @@ def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:
 
 def _call(call: _Call) -> dict[str, object]:
     return {
-        "sent_at": _moment(call.sent_at),
-        "answered_at": _moment(call.answered_at),
+        "sent_at": moment(call.sent_at),
+        "answered_at": moment(call.answered_at),
         "status": call.status,
         "job_ids": list(call.job_ids),
         "error": _error(call.error),
@@ -600,7 +600,7 @@ def _error(error: ErrorInfo | None) -> dict[str, object] | None:
     }
 
 
-def _moment(at: float | None) -> str | None:
+def moment(at: float | None) -> str | None:
     """Print a wall clock moment: RFC 3339, UTC, milliseconds."""
     return None if at is None else _printed(at)
 

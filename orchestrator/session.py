@@ -216,7 +216,7 @@ async def run_plan(
             created_at=store.clock.now(),
             world=REAL if simulation is None else run_id,
             tool_version=TOOL_VERSION,
-            settings=_kept(settings, simulation),
+            settings=_kept(settings, simulation, service.accounts),
         )
         await store.create_run(record, alone=not new)
         skips = await _restarted_since(store, record, since)
@@ -526,8 +526,13 @@ def _is_said(settings: Settings, name: str) -> bool:
     return settings.origins[name].startswith("--")
 
 
-def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object]:
-    """Return what a later `resume` needs to reach the same service; never a secret."""
+def _kept(
+    settings: Settings, simulation: Simulation | None, accounts: Mapping[str, str]
+) -> dict[str, object]:
+    """Return what a later `resume` needs to reach the same service; never a secret.
+
+    And, for those who look from outside, which projects share a credential, by its name.
+    """
     cloud = settings.cloud
     kept: dict[str, object] = {
         "options": {
@@ -541,7 +546,8 @@ def _kept(settings: Settings, simulation: Simulation | None) -> dict[str, object
             **_kept_files(cloud),
             "cloud.client_key_password_env": cloud.client_key_password_env,
             "report": settings.report,
-        }
+        },
+        "accounts": dict(accounts),
     }
     if simulation is not None:
         kept["simulation"] = {

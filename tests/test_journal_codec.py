@@ -37,6 +37,9 @@ from orchestrator.model import (
 )
 from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, Wave
 
+# SQLite has no whole numbers beyond these, and no run has so many targets.
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
+
 MOMENTS = st.integers(0, 4 * 10**15).map(lambda us: us / 1e6)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 SPANS = st.floats(min_value=0.0, max_value=1e6)

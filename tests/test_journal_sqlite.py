@@ -380,6 +380,36 @@ def test_reading_while_another_writes(path: Path) -> None:
     play(path, story, patience=0.0)
 
 
+def test_who_only_reads_writes_nothing(path: Path) -> None:
+    """A journal opened to be read waits for no writer, changes no byte, and refuses to write."""
+
+    async def write(store: SqliteStore) -> None:
+        await tell(await a_journal(store), requested(0))
+
+    async def read() -> None:
+        async with open_store(path, create=False, read_only=True, patience=0.0) as store:
+            assert await all_events(store) == [requested(0)]
+            with pytest.raises(JournalError, match="opened for reading only"):
+                await store.create_run(a_run("two"))
+            # A process that died in the middle of a commit is in nobody's way.
+            finish(start(DIE_MID_COMMIT, path))
+            assert await all_events(store) == [requested(0)]
+            with pytest.raises(JournalError, match="opened for reading only"):
+                await store.journal("one", horizon=HORIZON)
+
+    play(path, write)
+    before = path.read_bytes()
+    with held(path, "BEGIN IMMEDIATE"):
+
+        async def look() -> None:
+            async with open_store(path, create=False, read_only=True, patience=0.0) as store:
+                assert len(await store.runs()) == 1
+
+        anyio.run(look)
+    assert path.read_bytes() == before
+    anyio.run(read)
+
+
 @pytest.mark.parametrize(
     "statements", [("BEGIN IMMEDIATE",), ("BEGIN", "SELECT * FROM run"), ("BEGIN EXCLUSIVE",)]
 )

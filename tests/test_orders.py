@@ -103,7 +103,7 @@ def test_only_what_is_named_changes() -> None:
     narrower: tuple[Limit, ...] = (Concurrency(3), Concurrency(1, "az"))
     event = limited(limits=narrower, max_failures=Portion(0))
     assert isinstance(event, LimitsChanged)
-    assert event.limits == ("20/600s", "project=5/600s", "3", "az=1")
+    assert event.limits == ("3", "20/600s", "project=5/600s", "az=1")
     assert not event.is_looser
 
 

@@ -21,6 +21,7 @@ from orchestrator.model import (
     RestartWithdrawn,
     RunAborted,
     RunnerStarted,
+    RunPaused,
     RunStopping,
     Target,
     TargetEnded,
@@ -29,6 +30,7 @@ from orchestrator.model import (
     Verdict,
 )
 from orchestrator.plan import FailureMode, Policy, Portion, make_plan
+from orchestrator.waits import waits
 from orchestrator.watch.picture import (
     Line,
     Tally,
@@ -39,7 +41,6 @@ from orchestrator.watch.picture import (
     summary,
     target_words,
     time_left,
-    why_waiting,
 )
 from orchestrator.wording import cells
 
@@ -74,8 +75,10 @@ class Hand:
         self.campaign = Campaign("2026-11-23-7k3f", plan)
         self.tally = Tally(self.campaign)
         self.looks: list[str] = []
+        self.events: list[Event] = []
 
     def tell(self, event: Event) -> None:
+        self.events.append(event)
         self.campaign.apply(event)
         self.tally.saw(event)
 
@@ -119,7 +122,7 @@ class Hand:
         return "\n".join(self.lines(now, width, height))
 
     def waits(self, now: float) -> list[str]:
-        return why_waiting(self.campaign, now, self.tally)
+        return [str(wait) for wait in waits(self.campaign, now)]
 
     def left(self, now: float) -> float | None:
         return time_left(self.campaign, now, self.tally)
@@ -239,7 +242,7 @@ def test_later_waves_and_looks_are_counted_apart() -> None:
     hand.turn(0.0)
     hand.campaign.observe(hand.looks.pop(), {}, 0.0, 0.0)
     hand.turn(0.0)
-    assert hand.waits(0.0) == ["2 being looked at", "8 in later waves"]
+    assert hand.waits(0.0) == ["2 being looked at", "8 in later waves (after wave 1)"]
 
 
 def test_more_lanes_than_are_looked_at_are_still_counted() -> None:
@@ -281,14 +284,14 @@ def test_a_stop_of_our_own_does_not_speak_of_a_second_ctrl_c() -> None:
     """Who did not press Ctrl-C yet is not told to press it again."""
     hand = Hand(fleet(20), Concurrency(7))
     hand.tell(RunStopping(at=5.0, reason="max_failures: 4 failed, 3 allowed", by="orchestrator"))
-    lines = state_lines(hand.campaign, 6.0, hand.tally, wall)
+    lines = state_lines(hand.campaign, 6.0, wall)
     assert lines[1].endswith("press Ctrl-C to abort")
 
 
 def test_between_waves_nothing_is_claimed() -> None:
-    """Before the first wave is open, there is no reason to name."""
+    """Before the first wave is open, nobody is said to wait for a limit."""
     hand = Hand(fleet(3), Concurrency(7))
-    assert hand.waits(0.0) == []
+    assert hand.waits(0.0) == ["3 for their wave to open"]
     assert "1 wave" in hand.text(0.0)
 
 
@@ -463,6 +466,34 @@ def test_limits_that_were_changed_count() -> None:
     assert hand.left(180.0) is not None
     assert "limit project=1 at once: fullest" in hand.text(180.0)
     assert "limit 2 at once" in hand.text(180.0)
+
+
+def test_limits_that_change_in_the_middle_count_at_once() -> None:
+    """Other limits of a live run are shown, and the time left is worked out by them."""
+    hand = Hand(fleet(12), Concurrency(4))
+    hand.start(0.0)
+    for target in range(4):
+        hand.end(target, 60.0)
+    hand.start(60.0)
+    assert hand.left(60.0) == pytest.approx(120.0)
+    hand.tell(
+        LimitsChanged(at=60.0, limits=("4", "project=1"), max_failures="0", by="a", is_looser=False)
+    )
+    hand.campaign.count_anew([track.start for track in hand.campaign.tracks.values()], 60.0)
+    assert hand.left(60.0) == pytest.approx(8 * 60.0)
+    assert "limit project=1 at once: fullest 00000000… 4 of 1" in hand.text(60.0)
+
+
+def test_a_paused_run_says_by_whom_and_how_it_goes_on() -> None:
+    """Whoever looks at a paused run reads who paused it, why, and what lets it go on."""
+    hand = Hand(fleet(20), Concurrency(7))
+    hand.start(0.0)
+    hand.tell(RunPaused(at=5.0, by="ana@desk", reason="disk alarm"))
+    text = hand.text(6.0)
+    assert "paused by ana@desk: disk alarm" in text
+    assert "`orchestrator resume 2026-11-23-7k3f` lets it go on" in text
+    assert "waiting: " not in text
+    assert hand.left(6.0) is None
 
 
 def test_time_left_of_a_stopping_run_is_that_of_what_runs() -> None:

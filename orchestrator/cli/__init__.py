@@ -23,6 +23,7 @@ _COMMANDS = {
         "Play a restart in virtual time: how long, what binds.",
     ),
     "resume": ("orchestrator.cli.resume", "Go on with a run that is paused, stopped or crashed."),
+    "status": ("orchestrator.cli.status", "Say how a run stands, and why each target waits."),
     "pause": ("orchestrator.cli.steer", "Let a live run start nothing new until resume."),
     "drain": ("orchestrator.cli.steer", "Let a live run finish what runs, and end."),
     "abort": ("orchestrator.cli.steer", "End a live run at once."),

@@ -16,6 +16,7 @@ from orchestrator.orders import NewLimits, OrderKind
 from orchestrator.plan import Portion
 from orchestrator.steering import Reply, give_order
 from orchestrator.whoami import whoami
+from orchestrator.wording import counted
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -151,7 +152,7 @@ def say_what_came_of_it(run_id: str, reply: Reply) -> None:
 
 
 def _words(kind: OrderKind, reply: Reply, run_id: str) -> str:
-    restarts = f"{reply.running} restart{'' if reply.running == 1 else 's'}"
+    restarts = counted(reply.running, "restart")
     match kind:
         case OrderKind.PAUSE:
             go_on = f"`orchestrator resume {run_id}` lets it go on"
@@ -161,7 +162,7 @@ def _words(kind: OrderKind, reply: Reply, run_id: str) -> str:
         case OrderKind.DRAIN:
             return f"starts nothing more; it ends when {restarts} under way have ended"
         case OrderKind.ABORT:
-            return f"is aborted: {restarts} under way go on by themselves, not followed any more"
+            return f"is aborted: {restarts} under way, not followed any more"
         case OrderKind.LIMIT:
             changed = next(event for event in reply.events if isinstance(event, LimitsChanged))
             limits = ", ".join(changed.limits) or "no limit"

@@ -45,8 +45,11 @@ _SAVE_AXIS = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)"
 class JournalFile:
     """One journal file and the connections to it, for use on the store's thread only."""
 
-    def __init__(self, path: Path, host: Host, patience: float) -> None:
+    def __init__(
+        self, path: Path, host: Host, patience: float, *, is_for_reading: bool = False
+    ) -> None:
         self.path = path
+        self._is_for_reading = is_for_reading
         self.host = host
         self._patience = patience
         self.read_only: str | None = None
@@ -67,6 +70,8 @@ class JournalFile:
             JournalError: it is not, or cannot be had.
         """
         self.read_only = files.why_not_writable(self.path)
+        if self.read_only is None and self._is_for_reading:
+            self.read_only = f"{self.path} was opened for reading only"
         if self.read_only is None and self.host.boot_id() is None:
             self._be_alone()
         with self.words("open"):
@@ -214,11 +219,22 @@ class JournalFile:
         except sqlite3.Error as exc:
             self._drop_reader()
             # A process died in the middle of a commit, and only who may write can undo it.
-            if _name(exc) != "SQLITE_READONLY_ROLLBACK" or self.read_only is not None:
+            reason = files.why_not_writable(self.path) if self._is_for_reading else self.read_only
+            if _name(exc) != "SQLITE_READONLY_ROLLBACK" or reason is not None:
                 raise
-        with self.transaction():
-            pass
+        self._undo_what_was_left()
         return self._patiently(lambda: work(self._connect_reader()))
+
+    def _undo_what_was_left(self) -> None:
+        """Open the file for writing once, which undoes a commit that nobody lived to finish."""
+        kept, self.read_only = self.read_only, None
+        try:
+            with self.transaction():
+                pass
+        finally:
+            self.read_only = kept
+            if kept is not None:
+                self.drop_writer()
 
     def _connect_reader(self) -> sqlite3.Connection:
         if self._reader is None:

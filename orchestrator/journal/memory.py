@@ -215,12 +215,12 @@ class MemoryStore:
         await anyio.lowlevel.checkpoint()
         return self._run(run_id).record
 
-    async def events(self, run_id: str) -> AsyncIterator[list[Event]]:
+    async def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
         """Yield the run's events, all in one batch."""
         await anyio.lowlevel.checkpoint()
         run = self._runs.get(run_id)
-        if run is not None and run.events:
-            yield list(run.events)
+        if run is not None and run.events[after:]:
+            yield run.events[after:]
 
     async def run_events(self, run_id: str) -> list[Event]:
         """Return those of a run's events that concern no single target."""
@@ -237,6 +237,11 @@ class MemoryStore:
             self._ledger.since(0, world),
             key=lambda one: (one.granted_at, numbers[one.run_id], one.target, one.attempt),
         )
+
+    async def counting(self, world: str, horizon: float) -> list[Start]:
+        """Return the starts of a world that rates of so many seconds may still have to count."""
+        now = self.clock.now()
+        return [one for one in await self.starts(world) if still_matters(one, now, horizon)]
 
     async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
         """Return project and cluster of what was restarted well after a steady moment."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.journal import codec
 from orchestrator.journal.lease import LeaseRecord
-from orchestrator.journal.store import Lasted, RunRecord, no_such_run, spans_of
+from orchestrator.journal.store import MARGIN, Lasted, RunRecord, no_such_run, spans_of
 from orchestrator.limits import Start
 from orchestrator.model import WHOLE, Event, Target
 from orchestrator.orders import Order, OrderKind
@@ -17,6 +17,10 @@ STARTS = """SELECT (SELECT run_id FROM run WHERE number = start.run), target, at
     cluster_id, region, labels, granted_at, settled_at, ended_at, returned FROM start"""
 """What `start` reads; a condition follows."""
 
+# Mirrors `store.still_matters`.
+_MATTERS = f"""{STARTS} WHERE world = ? AND run <> ? AND returned = 0
+    AND (settled_at IS NULL OR ended_at IS NULL OR ended_at > ? OR settled_at > ?)
+    ORDER BY version"""
 _STARTS_OF_WORLD = f"{STARTS} WHERE world = ? ORDER BY granted_at, run, target, attempt"
 _LEASES = """SELECT run_id, owner, host, boot_id, pid, epoch, taken_at, heartbeat_at, expires_at,
     released_at FROM lease JOIN run ON number = run"""
@@ -73,6 +77,14 @@ def start(row: tuple[Any, ...]) -> Start:
         ended_at=row[9],
         returned=bool(row[10]),
     )
+
+
+def starts_that_matter(
+    connection: sqlite3.Connection, world: str, *, but: int, now: float, horizon: float
+) -> list[Start]:
+    """Return what rates of up to so many seconds may still have to count, but for one run's."""
+    found = connection.execute(_MATTERS, (world, but, now, now - horizon - MARGIN))
+    return [start(row) for row in found]
 
 
 def starts_of(connection: sqlite3.Connection, world: str) -> list[Start]:

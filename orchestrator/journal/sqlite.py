@@ -59,6 +59,7 @@ async def open_store(
     where: str | os.PathLike[str],
     *,
     create: bool = True,
+    read_only: bool = False,
     patience: float = PATIENCE,
     host: Host | None = None,
 ) -> AsyncIterator["SqliteStore"]:
@@ -69,6 +70,7 @@ async def open_store(
     Args:
         where: the file.
         create: make the file if there is none; those who only read say False.
+        read_only: never write, so that nobody who does is ever waited for, or waits.
         patience: seconds to try for a lock that other processes hold.
         host: the clocks of this host, unless others are to be believed.
 
@@ -79,8 +81,11 @@ async def open_store(
     last: Callable[[], None] = _nothing
     try:
         file = await worker.run(
-            partial(_open_file, where, create=create, patience=patience, host=host or Host())
-        )
+            partial(
+                _open_file, where,
+                create=create, read_only=read_only, patience=patience, host=host or Host(),
+            )
+        )  # fmt: skip
         last = file.close
         store = SqliteStore(file, worker)
         last = store.close
@@ -90,7 +95,7 @@ async def open_store(
 
 
 def _open_file(
-    where: str | os.PathLike[str], *, create: bool, patience: float, host: Host
+    where: str | os.PathLike[str], *, create: bool, read_only: bool, patience: float, host: Host
 ) -> JournalFile:
     path = files.path_of(where)
     files.refuse_network(path)
@@ -98,7 +103,7 @@ def _open_file(
         files.make_file(path)
     elif not path.exists():
         raise JournalError(f"there is no journal {path}; a first `restart` makes it")
-    file = JournalFile(path, host, patience)
+    file = JournalFile(path, host, patience, is_for_reading=read_only)
     try:
         file.open()
     except BaseException:
@@ -153,9 +158,9 @@ class SqliteStore:
         """Return a run as it was created."""
         return await self._read(partial(rows.load_run, run_id=run_id))
 
-    async def events(self, run_id: str) -> AsyncIterator[list[Event]]:
+    async def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
         """Yield the run's events in the order of writing, in batches, up to those of now."""
-        seen = 0
+        seen = after
         while True:
             seen, batch = await self._read(
                 partial(rows.events_after, run_id=run_id, seen=seen, most=BATCH)
@@ -172,6 +177,13 @@ class SqliteStore:
     async def starts(self, world: str) -> list[Start]:
         """Return the whole ledger of a world, in the order of grants."""
         return await self._read(partial(rows.starts_of, world=world))
+
+    async def counting(self, world: str, horizon: float) -> list[Start]:
+        """Return the starts of a world that rates of so many seconds may still have to count."""
+        now = self._clock.now()
+        return await self._read(
+            partial(rows.starts_that_matter, world=world, but=0, now=now, horizon=horizon)
+        )
 
     async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
         """Return project and cluster of what was restarted well after a steady moment."""

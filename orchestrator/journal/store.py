@@ -230,14 +230,22 @@ class Store(Protocol):
             JournalError: there is none of that id; names those that may have been meant.
         """
 
-    def events(self, run_id: str) -> AsyncIterator[list[Event]]:
-        """Yield the run's events in the order of writing, in batches, up to those of now."""
+    def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Yield the run's events in the order of writing, in batches, up to those of now.
+
+        Args:
+            run_id: the run.
+            after: so many of the first events are left out, for those who have them.
+        """
 
     async def run_events(self, run_id: str) -> list[Event]:
         """Return those of a run's events that concern no single target, in the order of writing."""
 
     async def starts(self, world: str) -> list[Start]:
         """Return the whole ledger of a world, in the order of grants."""
+
+    async def counting(self, world: str, horizon: float) -> list[Start]:
+        """Return the starts of a world that rates of so many seconds may still have to count."""
 
     async def restarted_since(self, at: float, world: str) -> frozenset[tuple[str, str]]:
         """Return project and cluster of what was restarted well after a steady moment."""

@@ -29,7 +29,6 @@ from orchestrator.journal.lease import RENEWALS, LeaseRecord, Succession, lease_
 from orchestrator.journal.ledger import steps_of
 from orchestrator.journal.runner import is_dead
 from orchestrator.journal.store import (
-    MARGIN,
     Decide,
     check_evidence,
     cluster_is_taken,
@@ -73,10 +72,6 @@ _CHANGE_STARTS = """UPDATE start SET settled_at = COALESCE(settled_at, settled),
         FROM json_each(?))
     WHERE run = run_ AND target = target_ AND attempt = attempt_"""
 _CHANGED = f"""{rows.STARTS} WHERE version > ? AND world = ? AND run <> ? ORDER BY version"""
-# Mirrors `store.still_matters`.
-_MATTERS = f"""{rows.STARTS} WHERE world = ? AND run <> ? AND returned = 0
-    AND (settled_at IS NULL OR ended_at IS NULL OR ended_at > ? OR settled_at > ?)
-    ORDER BY version"""
 # Mirrors `store.is_live`.
 _LIVE = f"""{rows.STARTS} WHERE world = ? AND project_id = ? AND cluster_id = ?
     AND ended_at IS NULL AND returned = 0"""
@@ -246,15 +241,15 @@ class Writing:
             raise lease_is_lost(self._run_id, lease, self._clock.wall_offset)
         if self._seen is None:
             now = self._clock.now()
-            without = _NO_RUN if self._counts_own else self._run
-            found = connection.execute(
-                _MATTERS, (self._world, without, now, now - self._horizon - MARGIN)
+            but = _NO_RUN if self._counts_own else self._run
+            found = rows.starts_that_matter(
+                connection, self._world, but=but, now=now, horizon=self._horizon
             )
-        elif version == self._seen:
+            return _Look(version, seq, found)
+        if version == self._seen:
             return _Look(version, seq, [])
-        else:
-            found = connection.execute(_CHANGED, (self._seen, self._world, self._run))
-        return _Look(version, seq, [rows.start(row) for row in found])
+        changed = connection.execute(_CHANGED, (self._seen, self._world, self._run))
+        return _Look(version, seq, [rows.start(row) for row in changed])
 
     def _record(self, connection: sqlite3.Connection, events: Sequence[Event], look: _Look) -> int:
         """Write the batch down; return the ledger's version, the old one if no row changed."""

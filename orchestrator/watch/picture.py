@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
+from typing import Self
 
 from orchestrator.campaign import Campaign, Track
-from orchestrator.lanes import Barrier, Door
 from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, Unavailable, scope_value
 from orchestrator.model import (
     Event,
+    LimitsChanged,
     Outcome,
     Phase,
     RestartAnswered,
@@ -35,8 +36,8 @@ from orchestrator.model import (
     TargetRelapsed,
     TargetResolved,
 )
-from orchestrator.pace import Pace
 from orchestrator.plan import CANARY, Plan, Policy
+from orchestrator.waits import Wait, limit_words, next_words, value_words, waits
 from orchestrator.wording import (
     about,
     clock,
@@ -59,7 +60,6 @@ FEW = 2
 ENOUGH = 3
 """So many restarts must have ended before anything is said about the time left."""
 
-_LANES_LOOKED_AT = 2000
 _TRACKS_LOOKED_AT = 200
 _FULL_IDS_FROM = 120
 """Columns from which there is room for ids in full."""
@@ -111,15 +111,45 @@ class Tally:
         self._granted: dict[int, float] = {
             position: track.start.granted_at for position, track in campaign.tracks.items()
         }
-        most = max((gate.most for gate in _rates(campaign.limits.fleet_gates())), default=0)
-        self._grants: deque[float] = deque(sorted(self._granted.values()), maxlen=min(most, 10_000))
+        self._campaign = campaign
+        self._grants: deque[float] = deque(sorted(self._granted.values()))
+        self._soaks = _sums_after([wave.soak for wave in plan.waves])
+        self._measure(campaign.policy)
+
+    @classmethod
+    def after(cls, campaign: Campaign, history: Sequence[Event]) -> Self:
+        """Return the totals of a run that others carry out, from its whole history."""
+        tally = cls(campaign)
+        granted: dict[int, float] = {}
+        for event in history:
+            match event:
+                case RunnerStarted():
+                    tally.started_at = event.at
+                case RestartRequested():
+                    granted[event.target] = event.at
+                    tally._grants.append(event.at)
+                case TargetEnded() if event.target in granted:
+                    tally._note_duration(event, event.at - granted.pop(event.target))
+                case _:
+                    pass
+        return tally
+
+    def _note_duration(self, event: TargetEnded, seconds: float) -> None:
+        if event.outcome in {Outcome.RESTARTED, Outcome.ACCEPTED}:
+            self.finished_restarts += 1
+            self._restart_seconds += seconds
+
+    def _measure(self, policy: Policy) -> None:
+        """Keep what the limits of now make worth knowing."""
+        rates = (limit for limit in policy.limits if isinstance(limit, Rate))
+        most = max((limit.most for limit in rates if limit.scope == FLEET), default=0)
+        self._grants = deque(self._grants, maxlen=min(most, 10_000))
         self.crowds = [
-            _Crowd(limit, plan, campaign)
-            for limit in campaign.policy.limits
+            _Crowd(limit, self._plan, self._campaign)
+            for limit in policy.limits
             if limit.scope != FLEET
         ]
-        self._rounds = _rounds_after(plan, campaign.policy)
-        self._soaks = _sums_after([wave.soak for wave in plan.waves])
+        self._rounds = _rounds_after(self._plan, policy)
 
     @property
     def mean_duration(self) -> float | None:
@@ -150,6 +180,8 @@ class Tally:
                 self._resolve(event)
             case RunnerStarted():
                 self.started_at = event.at
+            case LimitsChanged():
+                self._measure(self._campaign.policy)
             case _:
                 pass
 
@@ -187,9 +219,8 @@ class Tally:
             crowd.leave(self._plan.targets[position])
         seconds = self.running_for(position, event.at)
         self._granted.pop(position, None)
-        if seconds is not None and event.outcome in {Outcome.RESTARTED, Outcome.ACCEPTED}:
-            self.finished_restarts += 1
-            self._restart_seconds += seconds
+        if seconds is not None:
+            self._note_duration(event, seconds)
 
     def _resolve(self, event: TargetResolved) -> None:
         """Believe a person, who speaks of unknown outcomes only."""
@@ -282,6 +313,7 @@ def picture(
     wall: Wall,
     width: int = 80,
     height: int = 24,
+    who: str | None = None,
 ) -> list[Line]:
     """Return what a terminal of this size shows of the campaign now; the most important first.
 
@@ -292,13 +324,15 @@ def picture(
         wall: turns steady moments into wall clock time.
         width: columns; a line that is longer is cut.
         height: lines; what does not fit is counted where it can be, and left out where not.
+        who: who carries the run out, for those who look from outside.
     """
     lines = [
         *_headline(campaign, now, tally, wall, width),
+        *([Line(who)] if who is not None else []),
         *_counts(campaign, tally, width),
         _failures(campaign),
         Line(""),
-        *_states(campaign, now, tally, wall),
+        *_states(campaign, now, wall, "press Ctrl-C" if who is None else None),
         *_window(campaign),
         *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
         Line(""),
@@ -379,9 +413,9 @@ def _failures(campaign: Campaign) -> Line:
 # --------------------------------------------------------------------------------- what goes on
 
 
-def _states(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[Line]:
+def _states(campaign: Campaign, now: float, wall: Wall, key: str | None) -> list[Line]:
     tone = Tone.WARN if campaign.stopping is not None or campaign.aborted else Tone.PLAIN
-    return [Line(text, tone) for text in state_lines(campaign, now, tally, wall)]
+    return [Line(text, tone) for text in state_lines(campaign, now, wall, key)]
 
 
 def _window(campaign: Campaign) -> list[Line]:
@@ -389,18 +423,25 @@ def _window(campaign: Campaign) -> list[Line]:
     return [Line(f"window: {window}", Tone.FAINT)] if window.has_end else []
 
 
-def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> list[str]:
-    """Say what the run as a whole is doing: stopping, soaking, or why who waits waits."""
+def state_lines(
+    campaign: Campaign, now: float, wall: Wall, key: str | None = "press Ctrl-C"
+) -> list[str]:
+    """Say what the run as a whole is doing: stopping, soaking, or why who waits waits.
+
+    Args:
+        campaign: the run.
+        now: the steady moment.
+        wall: turns steady moments into wall clock time.
+        key: what aborts the run where this is read; None where only a command does.
+    """
     running = len(campaign.tracks)
     if campaign.aborted:
         return [f"aborted: no longer following {running}; what was asked for goes on by itself"]
     if campaign.stopping is not None:
         reason = shown(campaign.stopping.reason)
         again = " again" if reason.startswith("interrupted") else ""
-        return [
-            f"stopping: {reason}",
-            f"nothing new starts; following {running}; press Ctrl-C{again} to abort",
-        ]
+        abort = f"`orchestrator abort {shown(campaign.run_id)}`" if key is None else key + again
+        return [f"stopping: {reason}", f"nothing new starts; following {running}; {abort} to abort"]
     soak = campaign.soak_ends_at
     soaking = [_soak_words(campaign, soak, now, wall)] if soak is not None else []
     if campaign.paused is not None:
@@ -412,7 +453,13 @@ def state_lines(campaign: Campaign, now: float, tally: Tally, wall: Wall) -> lis
     if hold is not None:
         when = f" ({spell_until(hold.until - now)})" if hold.until < math.inf else ""
         return [f"nothing starts: {shown(hold.reason)}{when}"]
-    return [f"waiting: {words}" for words in why_waiting(campaign, now, tally)]
+    return [f"waiting: {_wait_words(wait, wall)}" for wait in waits(campaign, now)]
+
+
+def _wait_words(wait: Wait, wall: Wall) -> str:
+    if not wait.when or wait.until == math.inf:
+        return str(wait)
+    return f"{wait.count} {wait.what} ({wait.when}, at {clock(wall(wait.until))})"
 
 
 def _soak_words(campaign: Campaign, ends_at: float, now: float, wall: Wall) -> str:
@@ -422,103 +469,6 @@ def _soak_words(campaign: Campaign, ends_at: float, now: float, wall: Wall) -> s
     return f"soak{name} until {clock(wall(ends_at))} ({spell_until(ends_at - now)})"
 
 
-def why_waiting(campaign: Campaign, now: float, tally: Tally) -> list[str]:
-    """Say how many targets wait for what: `120 for 20/600s (next in 42 s)`; the most first."""
-    wave = campaign.wave
-    if wave is None:
-        return []
-    reasons = _Reasons(campaign, now)
-    waiting = tally.left_in_wave[wave] - len(campaign.tracks)
-    words = reasons.words()
-    if waiting > len(campaign.lanes):
-        words.append(f"{waiting - len(campaign.lanes)} being looked at")
-    later = tally.total - tally.ended - tally.left_in_wave[wave]
-    if later > 0:
-        words.append(f"{later} in later waves")
-    return words
-
-
-class _Reasons:
-    """How many of the targets in line wait for which limit, look or next try."""
-
-    def __init__(self, campaign: Campaign, now: float) -> None:
-        self._now = now
-        self._fleet_gates = campaign.lanes.shut_fleet_gates(now)
-        self._by_limit: dict[Limit, dict[Gate, int]] = {}
-        self._looks: dict[str, int] = {}
-        self._held: dict[Door, int] = {}
-        self._paced: dict[Pace, int] = {}
-        self._rest = 0
-        counted = 0
-        for barrier, count in islice(campaign.lanes.waiting(), _LANES_LOOKED_AT):
-            counted += count
-            self._count(barrier, count)
-        self._uncounted = len(campaign.lanes) - counted
-
-    def words(self) -> list[str]:
-        """Return the reasons, the one that holds most targets first."""
-        found = [*self._of_fleet(), *self._of_limits(), *self._of_paces(), *self._of_doors()]
-        found.sort(key=lambda reason: -reason[0])
-        return [f"{count} for {what}" for count, what in found]
-
-    def _count(self, barrier: Barrier | None, count: int) -> None:
-        is_shut = barrier is not None and not barrier.has_room(self._now)
-        if isinstance(barrier, Gate) and is_shut:
-            gates = self._by_limit.setdefault(barrier.limit, {})
-            gates[barrier] = gates.get(barrier, 0) + count
-        elif self._fleet_gates or barrier is None or isinstance(barrier, Gate) or not is_shut:
-            self._rest += count
-        elif isinstance(barrier, Pace):
-            self._paced[barrier] = self._paced.get(barrier, 0) + count
-        elif barrier.shut_until > self._now:
-            self._held[barrier] = self._held.get(barrier, 0) + count
-        else:
-            self._looks[barrier.project_id] = self._looks.get(barrier.project_id, 0) + count
-
-    def _of_fleet(self) -> Iterator[tuple[int, str]]:
-        if self._fleet_gates:
-            gates = sorted(self._fleet_gates, key=lambda gate: gate.frees_at(self._now))
-            what = " and ".join(
-                f"{limit_words(gate.limit)} ({_next_words(gate, self._now)})" for gate in gates
-            )
-            if self._rest + self._uncounted:
-                yield self._rest + self._uncounted, what
-            return
-        if self._rest:
-            yield self._rest, "their turn or next try"
-        if self._uncounted:
-            yield self._uncounted, "limits or looks of their own"
-
-    def _of_limits(self) -> Iterator[tuple[int, str]]:
-        for gates in self._by_limit.values():
-            first = min(gates, key=lambda gate: gate.frees_at(self._now))
-            which = f"{len(gates)} full, first " if len(gates) > 1 else ""
-            where = f"{which}{_value_words(first)}: {_next_words(first, self._now)}"
-            yield sum(gates.values()), f"{limit_words(first.limit)} ({where})"
-
-    def _of_paces(self) -> Iterator[tuple[int, str]]:
-        for pace, count in self._paced.items():
-            again = f"next in {spell_until(pace.frees_at(self._now) - self._now)}"
-            apart = f", then one every {1 / pace.rate:.3g} s" if pace.is_slowed else ""
-            yield count, f"the service's limit on {shown(pace.name)} ({again}{apart})"
-
-    def _of_doors(self) -> Iterator[tuple[int, str]]:
-        if self._looks:
-            yield sum(self._looks.values()), f"a look at {_projects(list(self._looks))}"
-        if self._held:
-            first = min(self._held, key=lambda door: door.shut_until)
-            again = spell_until(first.shut_until - self._now)
-            why = f"next try in {again}: no connection"
-            which = _projects([door.project_id for door in self._held])
-            yield sum(self._held.values()), f"{which} ({why})"
-
-
-def _projects(project_ids: Sequence[str]) -> str:
-    if len(project_ids) == 1:
-        return f"project {short(project_ids[0])}"
-    return counted(len(project_ids), "project")
-
-
 # ----------------------------------------------------------------------------------------- limits
 
 
@@ -526,21 +476,21 @@ def limit_lines(campaign: Campaign, now: float) -> list[str]:
     """Say of each limit how full it is; of limits with many values, of the fullest few."""
     lines = [_gate_words(gate, campaign, now) for gate in campaign.limits.fleet_gates()]
     by_limit: dict[Limit, list[Gate]] = {}
-    for gate in _narrow_gates(campaign):
+    for gate in _narrow_gates(campaign, now):
         by_limit.setdefault(gate.limit, []).append(gate)
     for gates in by_limit.values():
         fullest = heapq.nlargest(FEW, gates, key=lambda gate: gate.taken(now) / gate.most)
-        words = [f"{_value_words(gate)} {gate.taken(now)} of {gate.most}" for gate in fullest]
+        words = [f"{value_words(gate)} {gate.taken(now)} of {gate.most}" for gate in fullest]
         lines.append(f"{limit_words(gates[0].limit)}: fullest {', '.join(words)}")
     return lines
 
 
-def _narrow_gates(campaign: Campaign) -> Iterable[Gate]:
+def _narrow_gates(campaign: Campaign, now: float) -> Iterable[Gate]:
     """Return gates of narrow scopes that somebody waits at, or that count what runs."""
     gates: dict[Gate, None] = {}
     for track in islice(campaign.tracks.values(), _TRACKS_LOOKED_AT):
         gates.update(dict.fromkeys(campaign.limits.gates(track.start)))
-    for barrier, _ in islice(campaign.lanes.waiting(), _TRACKS_LOOKED_AT):
+    for barrier, _ in islice(campaign.lanes.waiting(now), _TRACKS_LOOKED_AT):
         if isinstance(barrier, Gate):
             gates[barrier] = None
     return [gate for gate in gates if gate.limit.scope != FLEET]
@@ -556,27 +506,7 @@ def _gate_words(gate: Gate, campaign: Campaign, now: float) -> str:
     others = taken - gate.down - len(campaign.tracks)
     if isinstance(gate.limit, Concurrency) and others > 0:
         words += f", {others} by other runs or unknown outcomes"
-    return words if gate.has_room(now) else f"{words}, {_next_words(gate, now)}"
-
-
-def limit_words(limit: Limit) -> str:
-    """Name a limit; a bare number needs a word more."""
-    if isinstance(limit, Unavailable):
-        return f"{limit} unavailable"
-    return f"{limit} at once" if isinstance(limit, Concurrency) else str(limit)
-
-
-def _value_words(gate: Gate) -> str:
-    return short(gate.value) if gate.value else f"no {gate.limit.scope}"
-
-
-def _next_words(gate: Gate, now: float) -> str:
-    frees_at = gate.frees_at(now)
-    if frees_at < math.inf:
-        return f"next in {spell_until(frees_at - now)}"
-    if gate.down:
-        return "next when one ends or recovers"
-    return "next when one ends" if isinstance(gate.limit, Concurrency) else "next after an answer"
+    return words if gate.has_room(now) else f"{words}, {next_words(gate, now)}"
 
 
 # -------------------------------------------------------------------------------------- what runs

@@ -45,12 +45,12 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.plan import window_of
+from orchestrator.waits import limit_words
 from orchestrator.watch.picture import (
     Line,
     Tally,
     Tone,
     count_words,
-    limit_words,
     phase_words,
     picture,
     state_lines,
@@ -151,6 +151,7 @@ class _Headlines:
         self.tally = Tally(campaign)
         self._campaign = campaign
         self._clock = clock_
+        self._is_resumed = bool(self.tally.ended or campaign.tracks)
         self._troubles: dict[str, tuple[float, str]] = {}
 
     def wall(self, at: float) -> datetime:
@@ -199,7 +200,7 @@ class _Headlines:
             parts.append(
                 f"oldest {name} {phase_words(oldest)} for {spell(now - oldest.start.granted_at)}"
             )
-        parts += state_lines(campaign, now, tally, self.wall)
+        parts += state_lines(campaign, now, self.wall)
         left = time_left(campaign, now, tally)
         if left is not None:
             parts.append(f"{about(left)} left")
@@ -276,7 +277,7 @@ class _Headlines:
 
     def _beginning(self, event: RunnerStarted) -> str:
         plan, tally = self._campaign.plan, self.tally
-        verb = "taken up again" if tally.ended or self._campaign.tracks else "started"
+        verb = "taken up again" if self._is_resumed else "started"
         limits = ", ".join(limit_words(limit) for limit in self._campaign.policy.limits)
         projects = len({target.project_id for target in plan.targets})
         return (
@@ -484,12 +485,12 @@ class TerminalProgress:
         with self._console:
             self._print_above()
             if self._live is not None:
-                self._live.update(_text(lines, fold=False), refresh=True)
+                self._live.update(text_of(lines, fold=False), refresh=True)
 
     def _print_above(self) -> None:
         if self._lines_above:
             lines, self._lines_above = self._lines_above, []
-            self._console.print(_text(lines, fold=True))
+            self._console.print(text_of(lines, fold=True))
 
 
 class _Above:
@@ -524,7 +525,8 @@ _STYLES = {
 }
 
 
-def _text(lines: Sequence[Line], *, fold: bool) -> "Text":
+def text_of(lines: Sequence[Line], *, fold: bool) -> "Text":
+    """Return lines with their colours, for a console."""
     from rich.text import Text  # noqa: PLC0415 - it takes 50 ms to load
 
     # Appended text is never read as markup.

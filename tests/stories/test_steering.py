@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from orchestrator.orders import NewLimits, Order, OrderKind, order_of
 from orchestrator.plan import Portion
 from orchestrator.simulator import Record, invent_targets, judge, read_trace
 from tests.stories.night import Morning, Night, fleet
-from tests.stories.processes import QUICK, fleet_file, said, simulator, start
+from tests.stories.processes import QUICK, environment, fleet_file, said, simulator, start
 
 # --------------------------------------------------------------------------------- virtual time
 
@@ -354,3 +355,47 @@ def test_a_terminal_that_is_gone(tmp_path: Path) -> None:
         assert it.run.wait(60) == ExitCode.OK
         it.check()
     assert it.report()["counts"]["restarted"] == 24
+
+
+def test_status_of_a_live_run(tmp_path: Path) -> None:
+    """From another terminal: who works on it, what runs, and why and until when others wait."""
+    with desk(tmp_path, "--max-concurrency", "3", "--rate", "9/60s") as it:
+        it.until(9)
+        wait_for(lambda: looked(it)["counts"]["restarted"] == 9, tmp_path)
+        status = looked(it)
+        [wait] = status["waits"]
+        assert (wait["count"], wait["cause"]) == (15, "limit")
+        assert wait["reason"].startswith("for 9/60s (next in")
+        assert wait["until"] == status["limits"][1]["frees_at"]
+        assert status["runner"]["pid"] == it.run.pid
+        assert it.order("pause", "--reason", "lunch") == ExitCode.OK
+        status = looked(it)
+        assert status["waits"][0]["cause"] == "paused"
+        assert status["paused"]["reason"] == "lunch"
+        (tmp_path / "journal.db").chmod(0o400)
+        assert looked(it)["state"] == "running"
+        (tmp_path / "journal.db").chmod(0o600)
+        watching = looking(tmp_path, "--watch", "-o", "json")
+        assert it.order("drain") == ExitCode.OK
+        assert it.run.wait(30) == ExitCode.STOPPED
+        out, _ = watching.communicate(timeout=30)
+        states = [json.loads(line)["state"] for line in out.splitlines()]
+        assert states[0] == "running"
+        assert states[-1] == "stopped"
+        text, _ = looking(tmp_path).communicate(timeout=30)
+        assert "stopped: drained by" in text
+        assert "`orchestrator resume" in text
+
+
+def looking(folder: Path, *more: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "status", *more, *JOURNAL],
+        cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def looked(it: Desk) -> dict[str, Any]:
+    out, _ = looking(it.folder, "-o", "json").communicate(timeout=30)
+    document: dict[str, Any] = json.loads(out)
+    return document

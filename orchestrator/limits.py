@@ -171,7 +171,7 @@ def _check(most: int, scope: str) -> None:
 
 # Of the ledger's values three are made for each restart and two for what happens to it: as frozen
 # dataclasses these took ten times as long, a third of a decision.
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the ledger: one restart begun, by whichever run, and what limits need of it."""
 
     run_id: str
@@ -209,7 +209,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class StartChange(msgspec.Struct, frozen=True, kw_only=True):
+class StartChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an event means for the row of its target's latest start.
 
     The first settling stays; of several ends the earliest counts, so that what was to stay taken

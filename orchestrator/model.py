@@ -189,7 +189,7 @@ _status_of: Callable[[tuple[str, str]], str] = itemgetter(1)
 _ALL_READY = frozenset({"200"})
 
 
-class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one look at a cluster showed; detail and list carry the same fields.
 
     `status` is the service's string: "100" operation in progress, "200" available, "303" (or
@@ -272,7 +272,7 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------- what an answer means
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What went wrong, as the report prints it; never with a header or a token.
 
     `error_class` is our name for what can be done about it, `code` the service's own.
@@ -317,7 +317,7 @@ class Throttle:
     per: float
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What came back from one restart call, with every job id it carried."""
 
     verdict: Verdict

@@ -6,7 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.css.inventory import Cluster, Node
+from orchestrator.css.inventory import Cluster
+from orchestrator.css.usual import Node
 from orchestrator.errors import CloudError, ExitCode, UnfitError
 from orchestrator.model import AUTO, ClusterState, Kind, Target
 from orchestrator.survey import (

@@ -8,26 +8,18 @@ Rules:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from operator import attrgetter
 
-from orchestrator.css.answers import read_entry, read_page
+import msgspec
+
+from orchestrator.css.answers import read_entry, read_page, state_of_usual
+from orchestrator.css.usual import Node, UsualEntry, usual_inventory
 from orchestrator.model import ClusterState
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One machine of a cluster."""
-
-    id: str
-    status: str
-    role: str | None = None
-    """`ess`, `ess-master`, `ess-client`, `ess-cold`, or `lgs` for Logstash; an open set."""
-    zone: str | None = None
-    name: str | None = None
+_id_of = attrgetter("id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Cluster(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One cluster as the list of its project shows it."""
 
     id: str
@@ -73,9 +65,26 @@ def read_inventory(body: bytes) -> tuple[list[tuple[str, Cluster]], int | None]:
     Raises:
         ValueError: it is not a page of clusters.
     """
+    usual = usual_inventory(body)
+    if usual is not None:
+        return [(entry.id, _usual_cluster(entry)) for entry in usual.clusters], usual.total
     entries, total = read_page(body)
     found = [_cluster_in(entry) for entry in entries]
     return [(cluster.id, cluster) for cluster in found], total
+
+
+def _usual_cluster(entry: UsualEntry) -> Cluster:
+    """Say what `_cluster_in` says of an entry of the usual shape, several times as fast."""
+    tags = {tag.key: tag.value or "" for tag in entry.tags or ()}
+    return Cluster(
+        id=entry.id,
+        state=state_of_usual(entry),
+        version=(entry.datastore and entry.datastore.version) or None,
+        nodes=tuple(sorted(entry.nodes or (), key=_id_of)),
+        tags=tuple(sorted(tags.items())),
+        backup_available=entry.backup_available,
+        enterprise_project_id=entry.enterprise_project_id or None,
+    )
 
 
 def _cluster_in(entry: Mapping[str, object]) -> Cluster:
@@ -109,7 +118,7 @@ def _nodes_in(value: object) -> tuple[Node, ...]:
         for number, item in enumerate(value, 1)
         if isinstance(item, dict)
     ]
-    return tuple(sorted(found, key=lambda node: node.id))
+    return tuple(sorted(found, key=_id_of))
 
 
 def _tags_in(value: object) -> tuple[tuple[str, str], ...]:

@@ -240,9 +240,10 @@ def make_plan(
 
 def with_targets(plan: Plan, targets: Sequence[Target]) -> Plan:
     """Return the plan for the same clusters, of which something else is known now."""
-    return replace(
-        plan, targets=tuple(targets), plan_id=_identity(targets, plan.waves, plan.policy)
-    )
+    known = tuple(targets)
+    if known == plan.targets:
+        return plan
+    return replace(plan, targets=known, plan_id=_identity(known, plan.waves, plan.policy))
 
 
 def _groups(

@@ -197,6 +197,7 @@ async def run_plan(
         JournalError: the journal cannot be opened or written; nothing was sent.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(_calm_collector())
         store = await stack.enter_async_context(open_journal(settings, create=True))
         service = await stack.enter_async_context(
             _open_service(
@@ -253,6 +254,7 @@ async def resume_run(
         JournalError: there is no such run, or the journal cannot be written.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(_calm_collector())
         store = await stack.enter_async_context(open_journal(settings_with({})))
         record = await store.load_run(run_id or await newest_unfinished(store))
         settings = settings_with(_options_of(record))
@@ -344,10 +346,7 @@ async def carry_out(
         campaign.take_note_of(others, store.clock.now())
         _show_to(campaign, found, store.clock.now())
         scribe = _Scribe(plan, history)
-        with (
-            watch(campaign, store.clock) if watch else nullcontext(()) as watchers,
-            _calm_collector(),
-        ):
+        with watch(campaign, store.clock) if watch else nullcontext(()) as watchers:
             for run_id, number in (await _held_by_the_dead(store, record)).items():
                 facts = {
                     "run": run_id,

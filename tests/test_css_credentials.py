@@ -1,5 +1,6 @@
 """What proves who we are, what is shown of it, and what never is."""
 
+import asyncio
 import copy
 import pickle
 
@@ -114,3 +115,4 @@ def test_credentials_are_values() -> None:
 def test_nobody_has_no_account() -> None:
     """Where nothing is sent there is no account that could be refused."""
     assert NoCredentials().account_of("p") == NOBODY
+    assert not asyncio.run(NoCredentials().renew("p", 0.0))

@@ -190,6 +190,20 @@ def test_a_renewal_in_vain_fails_all_who_waited() -> None:
     run(story)
 
 
+def test_patience_with_who_fetches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long for another's fetch goes without; the fetch itself goes on."""
+    monkeypatch.setattr("orchestrator.css.renewal.PATIENCE", 0.02)
+
+    async def story() -> None:
+        well = Well()
+        well.takes = 0.1
+        found = await at_once(3, well.renewal().current)
+        assert found[2] == token(1)
+        assert found[:2] == ["a credential was not to be had within 20ms; try again later"] * 2
+
+    run(story)
+
+
 def test_before_the_first_there_is_nothing_to_replace() -> None:
     """Who asks for another before there was one is told to take the first."""
 

@@ -1,5 +1,7 @@
 """Every kind of credential against a service that asks who calls, over real HTTP."""
 
+import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,10 +12,13 @@ from typing import Any
 import anyio
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from orchestrator.access import Access, Standing, check_credentials, open_access
 from orchestrator.config import CloudSettings, CredentialSettings, ProjectSettings
 from orchestrator.css import Prompt
+from orchestrator.css.exchange import Reply
+from orchestrator.css.iam import read_token
 from orchestrator.errors import CloudError, ConfigError, UsageError
 from orchestrator.model import Target, Verdict
 from orchestrator.simulator import Record, Service, invent_targets, parse_scenario
@@ -82,8 +87,8 @@ async def guarded(
     credential: CredentialSettings | None, scenario: str = "", *, projects: int = 3, **auth: str
 ) -> AsyncIterator[Desk]:
     """Serve a few clusters to those who are known, and give their projects this credential."""
-    changes = "".join(f"{name} = {value}\n" for name, value in auth.items())
-    text = KNOWN.replace('mode = "any"\n', f'mode = "any"\n{changes}') + scenario
+    changes = "".join(f"{name} = {value}\n" for name, value in ({"mode": '"any"'} | auth).items())
+    text = KNOWN.replace('mode = "any"\n', changes) + scenario
     targets = invent_targets(projects * 2, projects, 3)
     trace: list[Record] = []
     service = Service(targets, parse_scenario(text))
@@ -220,6 +225,31 @@ def test_a_clock_that_is_off() -> None:
     run(story)
 
 
+def test_a_file_that_an_agent_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read again now and then; while it is away, what it held serves on."""
+    monkeypatch.setattr("orchestrator.css.book.FILE_LIFE", 0.05)
+    token = tmp_path / "token"
+    token.write_text("a-token-of-somebody")
+    credential = CredentialSettings(type="token", token_file=token)
+    other = '[[auth.token]]\nvalue = "another-token"\n'
+
+    async def story() -> None:
+        async with guarded(credential, other, projects=1) as desk, desk.open() as access:
+            assert await look_everywhere(desk, access) == []
+            token.write_text("another-token")
+            await anyio.sleep(0.1)
+            assert await look_everywhere(desk, access) == []
+            token.unlink()
+            await anyio.sleep(0.1)
+            assert await look_everywhere(desk, access) == []
+            with pytest.raises(CloudError, match="cannot be read: No such file"):
+                await access.book.renew(desk.projects[0], time.monotonic())
+            names = [one.credential for one in desk.calls("list", What.RECEIVED)]
+            assert names == ["token#1", "token#2", "token#2"]
+
+    run(story)
+
+
 # --------------------------------------------------------------------------------------- tokens
 
 
@@ -323,6 +353,99 @@ def test_a_wrong_password_is_shown_once() -> None:
             assert "IAM answered 401: The username or password is wrong" in words
             assert "check user (USER_NAME), password (PASSWORD), domain (DOMAIN)" in words
             assert WRONG not in words
+
+    run(story)
+
+
+def test_a_fresh_token_that_is_refused_as_well() -> None:
+    """Where no token is accepted two are tried; then nothing more is sent to anybody."""
+
+    async def story() -> None:
+        async with guarded(OPS, mode='"signature"') as desk, desk.open() as access:
+            for _ in range(5):
+                errors = await look_everywhere(desk, access)
+                assert {e.error_class for e in errors} == {"unauthorized"}
+                assert len(errors) == 3
+            assert len(desk.calls("list", What.DENIED)) == 2
+            assert len(desk.calls("token", What.ANSWERED)) == 2
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (None, {}, "Connection refused"),
+        (201, {}, "the answer has no token: it has no X-Subject-Token"),
+        (429, {"Retry-After": "7"}, "IAM answered 429"),
+        (302, {}, "redirects are never followed"),
+        (502, {}, "IAM answered 502: Bad Gateway"),
+    ],
+)
+def test_logins_that_lead_nowhere(
+    status: int | None, headers: Mapping[str, str], words: str
+) -> None:
+    """Whatever else answers at IAM's address is told in words, and may be over later."""
+
+    async def handler(request: web.Request) -> web.Response:
+        assert request.path == "/v3/auth/tokens"
+        text = "<html><title>Bad Gateway</title></html>"
+        return web.Response(status=status or 0, text=text, headers=headers)
+
+    async def story() -> None:
+        async with web_serving(handler) as port:
+            url = f"http://127.0.0.1:{9 if status is None else port}"
+            settings = CloudSettings(endpoint=url, iam_endpoint=url, credentials={"default": OPS})
+            async with open_access(
+                settings, {"p": None}, time.monotonic, environ=ENVIRON
+            ) as access:
+                with pytest.raises(CloudError, match=words) as caught:
+                    await access.client.probe("p", None)
+                assert caught.value.error_class not in {"unauthorized", "forbidden"}
+                assert "credential default for project p" in str(caught.value)
+                assert caught.value.retry_after == (7.0 if headers else None)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("content", "life"),
+    [
+        ({"expires_at": "2026-08-01T01:30:03.000000Z", "issued_at": "2026-08-01T01:30:00Z"}, 3.0),
+        ({"expires_at": "2026-08-01T01:30:03", "issued_at": "2026-08-01T01:30:00"}, 3.0),
+        ({"expires_at": "2026-08-01T01:30:03.000000Z"}, 2.0),
+        ({"expires_at": "2020-01-01T00:00:00Z"}, 0.0),
+        ({"expires_at": "soon"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_how_long_a_token_lives(content: dict[str, str], life: float) -> None:
+    """A token's life is counted by the clock of those who made it."""
+    headers = {"X-Subject-Token": "t", "Date": "Sat, 01 Aug 2026 01:30:00 GMT"}
+    reply = Reply(201, headers, json.dumps({"token": content}).encode())
+    assert read_token(reply).ends_after == life
+
+
+def test_logins_that_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that waits too long for those before it is put off, and nothing is sent for it."""
+    monkeypatch.setattr("orchestrator.css.iam.QUEUE_PATIENCE", 0.05)
+
+    async def story() -> None:
+        async with guarded(OPS, latency='"300ms"') as desk, desk.open() as access:
+            errors = []
+
+            async def log_in(project_id: str) -> None:
+                try:
+                    await access.book.headers(project_id, "GET", URL(desk.settings.endpoint), b"")
+                except CloudError as error:
+                    errors.append(error)
+
+            async with anyio.create_task_group() as tasks:
+                for project_id in desk.projects:
+                    tasks.start_soon(log_in, project_id)
+            assert len(errors) == 2
+            assert all("take too long; try again later" in str(error) for error in errors)
+            assert len(desk.calls("token", What.ANSWERED)) == 1
 
     run(story)
 
@@ -515,6 +638,10 @@ def test_a_machine_without_an_agency() -> None:
             settings = replace(
                 desk.settings, endpoint="https://css.example", projects={}, credentials={}
             )
+            nobody = replace(settings, metadata_endpoint="http://127.0.0.1:9")
+            with pytest.raises(UsageError, match="refused"):
+                async with open_access(nobody, {"p": None}, time.monotonic, environ={}):
+                    raise AssertionError
             with pytest.raises(UsageError, match=r"none are set .*OS_TOKEN.* has no agency"):
                 async with open_access(settings, {"p": None}, time.monotonic, environ={}):
                     raise AssertionError
@@ -523,14 +650,21 @@ def test_a_machine_without_an_agency() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(200, b"{}"), (200, b"x"), (200, b'{"credential": {}}'), (500, b"")]
+    ("first", "status", "body"),
+    [
+        (405, 200, b"{}"),
+        (404, 200, b"x"),
+        (503, 200, b'{"credential": {}}'),
+        (405, 500, b""),
+        (403, 200, b""),
+    ],
 )
-def test_metadata_that_makes_no_sense(status: int, body: bytes) -> None:
+def test_metadata_that_makes_no_sense(first: int, status: int, body: bytes) -> None:
     """Whatever else stands at the metadata's address is told, and not shown."""
 
     async def handler(request: web.Request) -> web.Response:
         if request.method == "PUT":
-            return web.Response(status=405)
+            return web.Response(status=first)
         return web.Response(status=status, body=body)
 
     async def story() -> None:

@@ -347,15 +347,10 @@ async def carry_out(
         _show_to(campaign, found, store.clock.now())
         scribe = _Scribe(plan, history)
         with watch(campaign, store.clock) if watch else nullcontext(()) as watchers:
-            for run_id, number in (await _held_by_the_dead(store, record)).items():
-                facts = {
-                    "run": run_id,
-                    "restarts": number,
-                    "error": "its runner is gone and its places in the limits stay taken; "
-                    f"`orchestrator resume {run_id}` settles them",
-                }
+            held = await _held_by_the_dead(store, record)
+            for notice, facts in (*_slots_held(held), *_credentials_changed(record, accounts)):
                 for watcher in watchers:
-                    watcher.noticed("slots.held", facts)
+                    watcher.noticed(notice, facts)
             engine = Engine(
                 campaign=campaign,
                 cloud=cloud,
@@ -390,6 +385,39 @@ async def carry_out(
         counts=campaign.standing(),
         report=path,
     )
+
+
+def _slots_held(held: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Say which dead runs hold places in the limits."""
+    for run_id, number in held.items():
+        yield (
+            "slots.held",
+            {
+                "run": run_id,
+                "restarts": number,
+                "error": "its runner is gone and its places in the limits stay taken; "
+                f"`orchestrator resume {run_id}` settles them",
+            },
+        )
+
+
+def _credentials_changed(
+    record: RunRecord, accounts: Mapping[str, str]
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Say where a run goes on with another credential than it was started with: it may be meant."""
+    before = record.settings.get("accounts")
+    if not isinstance(before, dict):
+        return
+    changes = Counter((before.get(project), account) for project, account in accounts.items())
+    for (old, new), projects in changes.items():
+        if old is not None and old != new:
+            yield (
+                "credentials.changed",
+                {
+                    "projects": projects,
+                    "error": f"the run was started with {old} and goes on with {new}",
+                },
+            )
 
 
 async def _held_by_the_dead(store: Store, record: RunRecord) -> Mapping[str, int]:

@@ -146,6 +146,29 @@ def test_a_wrong_key_stops_its_own_projects_only(tmp_path: Path) -> None:
     assert "refused: bad: " in report_of(tmp_path)["stop_reason"]
 
 
+def test_a_run_that_goes_on_with_another_credential(tmp_path: Path) -> None:
+    """Whoever resumes with another credential, by another settings file, is told so."""
+    targets = invent_targets(4, 2, 3)
+    settings(tmp_path, KEYS, ak=AK, sk=WRONG, user="ops", password="correct-horse", domain="A")
+    (tmp_path / "other.toml").write_text(
+        OPS.replace("credentials.default", "credentials.ops")
+        + "".join(
+            f'[cloud.projects.{project}]\ncredentials = "ops"\n'
+            for project in {target.project_id for target in targets}
+        )
+    )
+    with simulator(tmp_path, targets, SCENARIO) as url:
+        assert restart(tmp_path, url, "all.csv") == ExitCode.STOPPED
+        resumed = start(
+            tmp_path, "resume", "--journal", "j.db", "--report", "report.json",
+            "--config", "other.toml",
+        )  # fmt: skip
+        assert resumed.wait(60) == ExitCode.OK, said(tmp_path)
+    words = "credentials.changed projects 2: the run was started with default and goes on with ops"
+    assert words in said(tmp_path)
+    assert report_of(tmp_path)["counts"]["restarted"] == 4
+
+
 def test_a_key_of_an_agency_is_enough(tmp_path: Path) -> None:
     """A machine of the cloud needs no secret of anybody: its own keys change under the run."""
     targets = invent_targets(16, 2, 3)

@@ -316,7 +316,7 @@ class Campaign:
         """Make limits that have counted nothing yet, and what goes by them."""
         limits = (*self.policy.limits, *self.policy.max_unavailable)
         self.limits = Limits(limits, self.plan.targets)
-        self.lanes = Lanes(self.limits, self.paces)
+        self.lanes = Lanes(self.limits, self.paces, self.plan.order())
         kept = bool(self.policy.max_unavailable)
         self.health = Health(self.plan.targets, self.limits) if kept else None
 

@@ -33,6 +33,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.limits import FLEET, Concurrency, Rate, Unavailable
 from orchestrator.model import WHOLE, Kind, Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
+from orchestrator.ranking import Order
 from orchestrator.regions import (
     EVERYWHERE,
     GLOBAL_IAM,
@@ -253,6 +254,10 @@ class WaveSettings:
     """Sizes of waves in order, such as `("1", "10%", "rest")`; each is a `Portion` or `rest`."""
     soak: float = 60.0
     """Seconds after a wave in which its clusters must stay healthy."""
+    order: Order = Order.LISTED
+    """In which order the targets of a wave start."""
+    seed: int = 0
+    """Chooses among all orders, where they are shuffled; simulations and rehearsals, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -542,6 +547,10 @@ def _parse_portion(value: object, _place: Place) -> Portion:
     return Portion.parse(words[0])
 
 
+def _parse_order(value: object, place: Place) -> Order:
+    return Order(str(_one_of(*Order)(value, place)))
+
+
 def _parse_waves(value: object, _place: Place) -> tuple[str, ...]:
     words = tuple(word.lower() for word in _words(value))
     if not words:
@@ -823,6 +832,10 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              "sizes of the waves in order, such as 1,5,10%,rest"),
         _key("waves.soak", _parse_zero_or_span, "SPAN",
              "wait after a wave in which its clusters must stay healthy"),
+        _key("waves.order", _parse_order, "ORDER",
+             "in which order a wave starts: listed, spread (narrow limits kept busy), shuffle"),
+        _key("waves.seed", _at_least(0), "N",
+             "seed of what is shuffled, simulated or rehearsed"),
         _key("follow.confirm_within", _parse_span, "SPAN",
              "a restart must be seen to begin within this long"),
         _key("follow.settle", _parse_zero_or_span, "SPAN",

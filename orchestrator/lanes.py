@@ -7,7 +7,10 @@ costs O(log n) however many targets wait, and a narrow scope never holds up anot
 Each project has a *door* besides: it is open while the project's baselines are fresh. A lane that
 finds every limit open and its door shut makes the project `wanted`: somebody must look. Those who
 come later in the plan leave it a moment for that, so that the plan's order is kept; but a look that
-fails or dawdles holds up nobody for longer than that.
+fails or dawdles holds up nobody for longer than that. No more projects are wanted at once than
+there is room for.
+
+Inside, a target is known by its *rank*: its place in the order of the plan.
 
 Each account, the credential of one or more projects, has a *pace*. It comes before the door: nobody
 looks for those who may not be asked yet.
@@ -79,7 +82,18 @@ class _Stop:
 class Lanes:
     """The targets that wait, and who of them may go."""
 
-    def __init__(self, limits: Limits, paces: Paces | None = None) -> None:
+    def __init__(
+        self, limits: Limits, paces: Paces | None = None, order: Sequence[int] = ()
+    ) -> None:
+        """Begin with nobody waiting.
+
+        Args:
+            limits: what is counted.
+            paces: how fast accounts may be asked.
+            order: all positions in the order of the plan; without it, that of their numbers.
+        """
+        self._order = order
+        self._ranks = {position: rank for rank, position in enumerate(order)}
         self._limits = limits
         self._paces = Paces() if paces is None else paces
         # Who is down passes the limits on what is unavailable, so these do not hold up everybody.
@@ -99,12 +113,13 @@ class Lanes:
 
     def under(self, limits: Limits, targets: Sequence[Target]) -> "Lanes":
         """Return the same targets waiting under other limits; what is known of projects stays."""
-        moved = Lanes(limits, self._paces)
+        moved = Lanes(limits, self._paces, self._order)
         for project_id, door in self._doors.items():
             kept = moved.door(project_id)
             kept.fresh_until, kept.shut_until = door.fresh_until, door.shut_until
         for lane in self._lanes.values():
-            for position in lane.queue:
+            for rank in lane.queue:
+                position = self._position_at(rank)
                 moved.put(position, targets[position], is_down=lane.is_down)
         for not_before, position, is_down, target in self._later:
             moved.put(position, target, not_before, is_down=is_down)
@@ -163,12 +178,12 @@ class Lanes:
             _, _, lane = heapq.heappop(self._ready)
             woken_by, lane.woken_by = lane.woken_by, None
             barrier = _first_shut(lane, now)
-            if barrier is None and self._yields_until(lane.queue[0], now) > now:
+            if self._yields(lane, barrier, now):
                 lane.woken_by = woken_by
                 self._place(lane)
                 return None
             if barrier is None:
-                position = heapq.heappop(lane.queue)
+                position = self._position_at(heapq.heappop(lane.queue))
                 self._count -= 1
                 self._place(lane)
                 if woken_by is not None:
@@ -207,13 +222,36 @@ class Lanes:
         """Return the gates of the whole fleet that are full now."""
         return [gate for gate in self._fleet_gates if not gate.has_room(now)]
 
-    def _yields_until(self, position: int, now: float) -> float:
+    def _yields(self, lane: _Lane, barrier: Barrier | None, now: float) -> bool:
+        """Return whether the lane leaves earlier targets the moment that their looks take.
+
+        Who needs a look as well does so only if there is no room for more than those.
+        """
+        if barrier is not None:
+            is_sought = not isinstance(barrier, Door) or barrier.sought_at is not None
+            if is_sought or self._looks_to_come(now) < self._room(now):
+                return False
+        return self._yields_until(lane.queue[0], now) > now
+
+    def _looks_to_come(self, now: float) -> int:
+        """Return how many looks are waited for that do not dawdle."""
+        sought = (door.sought_at for _, _, door in self._sought)
+        return sum(at is not None and at + PATIENCE > now for at in sought)
+
+    def _room(self, now: float) -> float:
+        """Return how many targets could start at most now, by the limits of the whole fleet."""
+        return min((gate.most - gate.taken(now) for gate in self._fleet_gates), default=math.inf)
+
+    def _position_at(self, rank: int) -> int:
+        return self._order[rank] if self._order else rank
+
+    def _yields_until(self, rank: int, now: float) -> float:
         """Return until when a target leaves earlier ones the moment that a look takes."""
         while self._sought:
             first, _, door = self._sought[0]
             until = -math.inf if door.sought_at is None else door.sought_at + PATIENCE
             if until > now:
-                return until if first < position else now
+                return until if first < rank else now
             heapq.heappop(self._sought)
         return now
 
@@ -230,7 +268,7 @@ class Lanes:
             lane = self._lanes[key] = _Lane(
                 own, self._paces.of(target.project_id), self.door(target.project_id), is_down
             )
-        heapq.heappush(lane.queue, position)
+        heapq.heappush(lane.queue, self._ranks.get(position, position))
         if not lane.is_placed:
             self._place(lane)
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from orchestrator.errors import PlanError
 from orchestrator.limits import Concurrency, Limit, Rate, Unavailable, parse_limit
 from orchestrator.model import LimitsChanged, Target, WindowChanged
+from orchestrator.ranking import Order, ranked
 from orchestrator.span import format_moment
 
 _ALL_PERCENT = 100
@@ -159,6 +160,11 @@ class Plan:
         names = {target.kind: str(target.kind) for target in self.targets}
         return [names[target.kind] for target in self.targets]
 
+    def order(self) -> Sequence[int]:
+        """Return all positions in the order in which they are to start; empty: as numbered."""
+        order = [position for wave in self.waves for position in wave.targets]
+        return () if order == list(range(len(order))) else order
+
 
 def changed_policy(policy: Policy, event: LimitsChanged | WindowChanged) -> Policy:
     """Return the policy as an operator changed it in the middle of a run."""
@@ -207,6 +213,8 @@ def make_plan(
     canary: Portion | None = None,
     waves: Sequence[str] = (),
     soak: float = 0.0,
+    order: Order = Order.LISTED,
+    seed: int = 0,
     source: Sequence[str] = (),
 ) -> Plan:
     """Put targets into waves and give the whole an id.
@@ -217,6 +225,8 @@ def make_plan(
         canary: how many go first, alone; None means one for fleets over ten that are followed.
         waves: sizes such as `1`, `5`, `10%`, `rest`; empty: one wave, or the fleet's own column.
         soak: seconds after each wave but the last in which its clusters must stay healthy.
+        order: in which order the targets of a wave start; the waves are cut as the fleet is listed.
+        seed: chooses among all orders, where chance does.
         source: where the fleet was read from, for the report.
 
     Raises:
@@ -224,7 +234,20 @@ def make_plan(
     """
     if not targets:
         raise PlanError("planning the run: the fleet is empty; name at least one cluster")
-    groups = _groups(targets, policy, canary, waves)
+    groups = [
+        (
+            name,
+            ranked(
+                targets,
+                group,
+                order,
+                limits=(*policy.limits, *policy.max_unavailable),
+                duration=policy.expected_duration,
+                seed=seed,
+            ),
+        )
+        for name, group in _groups(targets, policy, canary, waves)
+    ]
     planned = tuple(
         Wave(name=name, targets=tuple(group), soak=0.0 if last else soak)
         for (name, group), last in zip(groups, [False] * (len(groups) - 1) + [True], strict=True)
@@ -295,5 +318,8 @@ def _identity(targets: Sequence[Target], waves: Sequence[Wave], policy: Policy) 
     for target in targets:
         digest.update(f"{target}\0{target.kind}\0".encode())
     digest.update(repr([(wave.name, len(wave.targets), wave.soak) for wave in waves]).encode())
+    for wave in waves:
+        if list(wave.targets) != sorted(wave.targets):
+            digest.update(repr(wave.targets).encode())
     digest.update(repr(replace(policy, window=Window())).encode())
     return digest.hexdigest()[:12]

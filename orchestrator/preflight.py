@@ -35,6 +35,8 @@ def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
         canary=settings.waves.canary,
         waves=settings.waves.waves,
         soak=settings.waves.soak,
+        order=settings.waves.order,
+        seed=settings.waves.seed,
         source=fleet.source,
     )
 

@@ -27,6 +27,7 @@ from orchestrator.errors import ConfigError, ExitCode
 from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import Kind, Target
 from orchestrator.plan import FailureMode, Policy, Portion, Unhealthy
+from orchestrator.ranking import Order
 from orchestrator.regions import Api
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -56,6 +57,8 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
     "waves.canary": ("3", Portion(3)),
     "waves.waves": ("1,5,10%,rest", ("1", "5", "10%", "rest")),
     "waves.soak": ("0s", 0.0),
+    "waves.order": ("Spread", Order.SPREAD),
+    "waves.seed": ("7", 7),
     "follow.confirm_within": ("1h30m", 5400.0),
     "follow.settle": ("5s", 5.0),
     "follow.stable_for": ("0s", 0.0),

@@ -85,6 +85,42 @@ def test_later_targets_leave_earlier_ones_the_moment_a_look_takes() -> None:
     assert [lanes.next(2.0), lanes.next(2.0)] == [0, 1]
 
 
+def test_the_order_of_the_plan_decides() -> None:
+    """Who comes first in the plan goes first, wherever it stands in the fleet."""
+    targets = [target(n, "ab"[n % 2]) for n in range(4)]
+    limits = Limits([Concurrency(3), Concurrency(1, "project")])
+    lanes = Lanes(limits, order=[3, 0, 1, 2])
+    open_all(lanes, targets)
+    for position in (3, 0, 1, 2):
+        lanes.put(position, targets[position])
+    assert take_all(lanes, limits, targets, 0.0) == [3, 0]
+    moved = lanes.under(Limits([Concurrency(3)]), targets)
+    assert [moved.next(0.0), moved.next(0.0)] == [1, 2]
+
+
+def test_no_more_projects_are_wanted_than_there_is_room_for() -> None:
+    """With room for two, two projects are looked at; with a third start the next one is."""
+    targets = [target(n, f"p{n}") for n in range(5)]
+    limits = Limits([Concurrency(2)])
+    lanes = Lanes(limits)
+    for position, subject in enumerate(targets):
+        lanes.put(position, subject)
+    assert lanes.next(0.0) is None
+    assert lanes.wanted == {"p0", "p1"}
+    lanes.wanted.clear()
+    door = lanes.door("p0")
+    door.fresh_until = 10.0
+    lanes.changed((door,), 0.1)
+    taken = lanes.next(0.1)
+    assert taken == 0
+    limits.note(start_of(0, targets[0], 0.1), 0.1)
+    assert lanes.next(0.1) is None
+    assert lanes.wanted == set()
+    # A look that dawdles makes way for the next one.
+    assert lanes.next(PATIENCE) is None
+    assert lanes.wanted == {"p2"}
+
+
 def test_nothing_is_wanted_while_a_limit_is_full() -> None:
     """Nobody looks at a project whose targets could not go anyway."""
     targets = [target(0), target(1)]

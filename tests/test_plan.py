@@ -10,6 +10,7 @@ from orchestrator.errors import PlanError
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.model import Kind, LimitsChanged, Target
 from orchestrator.plan import Plan, Policy, Portion, changed_policy, is_looser, make_plan
+from orchestrator.ranking import Order
 
 
 def fleet(count: int, *waves: str | None) -> list[Target]:
@@ -130,3 +131,20 @@ def test_every_target_is_in_one_wave(count: int, canary: Portion | None, waves: 
     plan = make_plan(fleet(count), Policy(), canary=canary, waves=waves)
     assert [p for wave in plan.waves for p in wave.targets] == list(range(count))
     assert all(wave.targets for wave in plan.waves)
+
+
+def test_the_order_is_part_of_the_plan() -> None:
+    """Waves are cut from the list; within each the order decides, and the plan's id knows it."""
+    fleet = [Target(project_id="ab"[n in {1, 2}], cluster_id=f"c{n}") for n in range(12)]
+    policy = Policy(limits=(Concurrency(2), Concurrency(1, "project")))
+    listed, spread, shuffled, other = (
+        make_plan(fleet, policy, waves=("2", "rest"), order=order, seed=seed)
+        for order, seed in (
+            (Order.LISTED, 1), (Order.SPREAD, 1), (Order.SHUFFLE, 4), (Order.SHUFFLE, 5),
+        )
+    )  # fmt: skip
+    assert listed.order() == ()
+    assert spread.order() == [0, 1, *range(3, 11), 2, 11]
+    assert all(sorted(plan.waves[0].targets) == [0, 1] for plan in (spread, shuffled, other))
+    assert len({plan.plan_id for plan in (listed, spread, shuffled, other)}) == 4
+    assert make_plan(fleet, policy, waves=("2", "rest")).plan_id == listed.plan_id

@@ -54,7 +54,6 @@ _WAITS = {
     "--seeds", type=click.IntRange(1), metavar="N",
     help="How many runs are played.  [1 to 50, fewer for large fleets]",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the first run.  [0]")
 @click.option(
     "--scenario", type=click.Path(path_type=Path), metavar="FILE",
     help="How the service behaves, durations and faults; else restarts last as this journal saw.",
@@ -70,7 +69,6 @@ def rehearse(
     only: str | None,
     at: str | None,
     seeds: int | None,
-    seed: int,
     scenario: Path | None,
     output: str,
     config_file: Path | None,
@@ -95,7 +93,7 @@ def rehearse(
     describe(plan, read)
     known = anyio.run(known_durations, settings)
     model = model_of(plan, known, None if scenario is None else load_scenario(scenario))
-    count = seeds or seeds_for(len(plan.targets))
+    seed, count = settings.waves.seed, seeds or seeds_for(len(plan.targets))
     rehearsal = rehearse_plan(
         plan, model, known=known, seeds=range(seed, seed + count), at=begins_at,
         played=lambda number: _say_how_far(number, count),

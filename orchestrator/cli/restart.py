@@ -49,7 +49,6 @@ from orchestrator.wording import shown
     "--scenario", type=click.Path(path_type=Path), metavar="FILE",
     help="How the simulator behaves, with --simulate.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the simulator.  [0]")
 @click.option(
     "--trace", type=click.Path(path_type=Path), metavar="FILE",
     help="Where the simulator writes what it did, with --simulate.",
@@ -99,7 +98,7 @@ def restart(
     if not given["simulate"]:
         for doubt in doubts_about(plan.targets, settings):
             click.echo(f"warning: {doubt}", err=True)
-    simulation = _simulation(given)
+    simulation = _simulation(given, settings.waves.seed)
     scenario = simulation.scenario if simulation is not None else None
     if given["dry_run"]:
         say_preview(plan, settings, scenario)
@@ -163,13 +162,13 @@ def _moment_before(text: str | None) -> float | None:
         raise UsageError(f"--since: {error}") from error
 
 
-def _simulation(given: dict[str, Any]) -> Simulation | None:
+def _simulation(given: dict[str, Any], seed: int) -> Simulation | None:
     if not given["simulate"]:
         for name in ("scenario", "trace"):
             if given[name] is not None:
                 raise UsageError(f"--{name} is for the simulator; give --simulate too, or leave it")
         return None
-    return Simulation.load(given["scenario"], seed=given["seed"], trace=given["trace"])
+    return Simulation.load(given["scenario"], seed=seed, trace=given["trace"])
 
 
 def describe(plan: Plan, read: Fleet) -> None:

@@ -10,11 +10,15 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.errors import ExitCode, OrchestratorError
 from orchestrator.secret import blot
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _COMMANDS = {
     "restart": ("orchestrator.cli.restart", "Restart every cluster of a fleet, within limits."),
@@ -35,6 +39,7 @@ _COMMANDS = {
     "report": ("orchestrator.cli.history", "Write the report of a run again."),
     "runs": ("orchestrator.cli.history", "List the runs of the journal."),
     "simulate": ("orchestrator.cli.simulate", "Serve a pretend service on loopback."),
+    "completion": ("orchestrator.cli.completion", "Print what lets a shell complete commands."),
 }
 """Each command, the module that has it under its name, and its line in the list."""
 
@@ -51,6 +56,19 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(_COMMANDS[name][0]), name)
         assert isinstance(command, click.Command)  # noqa: S101 - the table is wrong otherwise
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Complete the name of a command, from the table: none has to be loaded for that."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only who completes
+
+        return [
+            *(
+                CompletionItem(name, help=words)
+                for name, (_, words) in _COMMANDS.items()
+                if name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

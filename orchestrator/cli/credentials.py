@@ -11,6 +11,7 @@ import anyio
 import click
 
 from orchestrator.access import Finding, Standing, check_credentials
+from orchestrator.cli import completion
 from orchestrator.cli.options import settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.config import Settings
@@ -34,7 +35,7 @@ _PROJECT_VARIABLES = ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID", "OS_PROJECT
 
 
 @click.command()
-@click.argument("fleet", nargs=-1, metavar="[FLEET...]")
+@click.argument("fleet", nargs=-1, metavar="[FLEET...]", shell_complete=completion.files)
 @click.option(
     "--format", "format_", type=click.Choice([str(f) for f in Format]),
     help="How the fleet is written, where its suffix does not tell.",

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.options import settings_from, settings_options
+from orchestrator.cli.options import SettingsCommand, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.config import Settings
 from orchestrator.discovery import Choice, Condition, Discovery, discover_fleet
@@ -36,7 +36,7 @@ SETTINGS = (
 TYPES = ("elasticsearch", "opensearch", "logstash")
 
 
-@click.command()
+@click.command(cls=SettingsCommand)
 @click.option("--project", "projects", multiple=True, metavar="ID", help="A project to list.")
 @click.option(
     "--project-name", "names", multiple=True, metavar="NAME",

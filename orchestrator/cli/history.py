@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
@@ -44,7 +45,7 @@ def runs(*, output: str, config_file: Path | None, **given: Any) -> int:
 
 
 @click.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)
 @click.option(
     "--format", "format_", type=click.Choice(["json"]), default="json", help="How it is written."
 )
@@ -67,7 +68,7 @@ async def _report(settings: Settings, run: str | None, path: str) -> None:
 
 
 @click.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."
 )
@@ -88,7 +89,7 @@ def verify(run: str | None, *, output: str, config_file: Path | None, **given: A
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @click.argument("target", metavar="PROJECT/CLUSTER")
 @click.option(
     "--as", "outcome", required=True, type=click.Choice(["restarted", "failed", "not-started"]),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from orchestrator.cli import completion
 from orchestrator.config import (
     CONFIG_VARIABLE,
     KEYS,
@@ -103,10 +104,19 @@ def _option(key: Key) -> Callable[[CommandT], CommandT]:
         cls=SettingOption,
         section=section,
         metavar=key.metavar,
+        shell_complete=_completion_of(key),
         multiple=key.is_many,
         default=None,
         help=f"{words}.{default}" + (" May be given several times." if key.is_many else ""),
     )
+
+
+def _completion_of(key: Key) -> completion.Complete | None:
+    """Return what completes a value of this setting: a file, or one of the words that there are."""
+    choices = key.metavar.split("|")
+    if choices[0] == "FILE":
+        return completion.files
+    return completion.words(choices) if key.metavar.islower() else None
 
 
 def settings_from(given: dict[str, Any], config_file: Path | None) -> Settings:

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
 from orchestrator.cli.preview import clock_of, long_words
 from orchestrator.cli.restart import describe
@@ -40,7 +41,9 @@ _WAITS = {
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
+@click.argument(
+    "fleet", nargs=-1, required=True, metavar="FLEET...", shell_complete=completion.files
+)
 @click.option(
     "--format", "format_", type=click.Choice([str(f) for f in Format]),
     help="How the fleet is written, where its suffix does not tell.",

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
@@ -32,7 +33,9 @@ from orchestrator.wording import shown
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("fleet", nargs=-1, required=True, metavar="FLEET...")
+@click.argument(
+    "fleet", nargs=-1, required=True, metavar="FLEET...", shell_complete=completion.files
+)
 @click.option(
     "--format", "format_", type=click.Choice([str(f) for f in Format]),
     help="How the fleet is written, where its suffix does not tell.",

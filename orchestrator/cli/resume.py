@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import (
     SettingsCommand,
@@ -58,7 +59,7 @@ AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outc
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)
 @click.option(
     "--only", metavar="OUTCOMES",
     help="Take these up again, too: some of failed, refused, unknown, skipped.",

@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.errors import ExitCode, UnavailableError, UsageError
 from orchestrator.fleet import read_fleet
 from orchestrator.session import Simulation, serve_simulator
@@ -15,7 +16,13 @@ from orchestrator.simulator import invent_targets
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes any free one.  [0]")
-@click.option("--fleet", multiple=True, metavar="FLEET", help="The clusters that there are.")
+@click.option(
+    "--fleet",
+    multiple=True,
+    metavar="FLEET",
+    help="The clusters that there are.",
+    shell_complete=completion.files,
+)
 @click.option("--clusters", type=click.IntRange(1), metavar="N", help="Make up so many clusters.")
 @click.option("--projects", type=click.IntRange(1), default=1, metavar="N", help="In so many.  [1]")
 @click.option(

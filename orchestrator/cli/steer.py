@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.errors import ConfigError, ExitCode, UsageError
 from orchestrator.limits import Concurrency, Limit, Rate
@@ -30,7 +31,9 @@ def _steers(command: CommandT) -> CommandT:
     command = click.option("--reason", metavar="TEXT", help="Why, for the history and the report.")(
         command
     )
-    return click.argument("run", required=False, metavar="[RUN]")(command)
+    return click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)(
+        command
+    )
 
 
 @click.command()

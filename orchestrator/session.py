@@ -672,7 +672,9 @@ async def _open_service(
             connections=settings.cloud.connections,
         ) as client,
     ):
-        yield _Service(client, {})
+        # Nothing is sent with them, but whose limits count whom is as in earnest.
+        projects = settings.cloud.projects.items()
+        yield _Service(client, {name: one.credentials for name, one in projects if one.credentials})
 
 
 @asynccontextmanager

@@ -508,6 +508,18 @@ def test_time_left_of_a_stopping_run_is_that_of_what_runs() -> None:
     assert hand.left(200.0) is None
 
 
+@pytest.mark.parametrize("height", [2, 3, 8, 24])
+@pytest.mark.parametrize("width", [60, 200])
+def test_the_failures_are_always_in_sight(width: int, height: int) -> None:
+    """However small the terminal, what went wrong and how much of it is allowed stands there."""
+    hand = Hand(fleet(12, 12), Concurrency(4), Rate(5, 600.0, "project"))
+    hand.start(0.0)
+    hand.end(0, 5.0, outcome=Outcome.FAILED)
+    hand.turn(5.0)
+    lines = picture(hand.campaign, 6.0, tally=hand.tally, wall=wall, width=width, height=height)
+    assert Line("failures 1 of 3 allowed", Tone.BAD) in lines
+
+
 def test_the_summary_says_how_it_ended() -> None:
     """What stays on the screen: the run, its end, all counts, and why it stopped if it did."""
     hand = Hand(fleet(3), Concurrency(3))
@@ -519,6 +531,7 @@ def test_the_summary_says_how_it_ended() -> None:
     lines = summary(hand.campaign, 61.0, tally=hand.tally, wall=wall)
     assert lines[0] == Line("run 2026-11-23-7k3f completed at 00:01:01Z after 61 s", Tone.HEAD)
     assert "restarted 3" in lines[1].text
+    assert lines[-1] == Line("failures 0 of 3 allowed", Tone.PLAIN)
     stopped = Hand(fleet(3), Concurrency(3))
     assert "left" in str(summary(stopped.campaign, 1.0, tally=stopped.tally, wall=wall)[0])
     stopped.tell(RunStopping(at=5.0, reason="deadline", by="orchestrator"))

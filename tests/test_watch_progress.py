@@ -199,6 +199,25 @@ def test_second_thoughts_are_told() -> None:
     assert "taken up again by ana" in again.new()
 
 
+def test_failures_are_counted_on_every_line_from_the_first_on() -> None:
+    """After a failure each outcome says how many there were and are allowed, to the last line."""
+    stage = Stage(fleet(5), Concurrency(5))
+    stage.plain()
+    stage.start(0.0)
+    stage.end(0, 10.0)
+    assert stage.new().endswith("[1/5]\n")
+    stage.end(1, 11.0, Outcome.FAILED)
+    assert stage.new().endswith("[2/5, failures 1 of 3 allowed]\n")
+    stage.end(2, 12.0)
+    assert stage.new().endswith("[3/5, failures 1 of 3 allowed]\n")
+    stage.end(3, 13.0, Outcome.REFUSED)
+    assert stage.new().endswith("[4/5, failures 1 of 3 allowed]\n")
+    stage.tell(TargetRelapsed(at=14.0, target=0, reason="status 303"))
+    assert stage.new().endswith(": status 303, failures 2 of 3 allowed\n")
+    stage.tell(RunFinished(at=15.0, outcome="completed", exit_code=1))
+    assert stage.new().endswith(", failures 2 of 3 allowed\n")
+
+
 def test_small_steps_are_not_told() -> None:
     """Between its intent and its outcome a target is not worth a line."""
     stage = Stage(fleet(1), Concurrency(3))
@@ -238,7 +257,7 @@ def test_a_long_silence_is_broken() -> None:
     stage.turned(HEARTBEAT_EVERY)
     line = stage.new()
     oldest = stage.campaign.plan.targets[0]
-    assert line.startswith("01:01:00Z running 2 waiting 10 of 12; ")
+    assert line.startswith("01:01:00Z running 2 waiting 10 of 12; failures 0 of 3 allowed; ")
     assert f"oldest {oldest} issuing for 60 s" in line
     assert "waiting: 10 for 2 at once (next when one ends)" in line
     stage.turned(HEARTBEAT_EVERY + 1)
@@ -311,6 +330,7 @@ def test_the_picture_is_drawn_and_a_summary_stays() -> None:
     assert [line for line in screen[summary + 1 :] if line] == [
         "restarted 2  failed 0  refused 0  unknown 0  skipped 0  running 0",
         "not started 3 of 5",
+        "failures 0 of 3 allowed",
         "stopped: interrupted by SIGINT",
     ]
 

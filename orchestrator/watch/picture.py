@@ -328,9 +328,9 @@ def picture(
     """
     lines = [
         *_headline(campaign, now, tally, wall, width),
+        _failures(campaign),
         *([Line(who)] if who is not None else []),
         *_counts(campaign, tally, width),
-        _failures(campaign),
         Line(""),
         *_states(campaign, now, wall, "press Ctrl-C" if who is None else None),
         *_window(campaign),
@@ -347,7 +347,12 @@ def summary(
     """Return what stays on the screen when the run, or the watching of it, is over."""
     took = "" if tally.started_at is None else f" after {spell(now - tally.started_at)}"
     head = f"run {shown(campaign.run_id)} {_ending(campaign)} at {clock(wall(now))}{took}"
-    lines = [Line(head, Tone.HEAD), *_counts(campaign, tally, width)]
+    tone = Tone.BAD if campaign.failures else Tone.PLAIN
+    lines = [
+        Line(head, Tone.HEAD),
+        *_counts(campaign, tally, width),
+        Line(failure_words(campaign), tone),
+    ]
     if campaign.stopping is not None:
         lines.append(Line(f"stopped: {shown(campaign.stopping.reason)}", Tone.WARN))
     return [Line(cut(line.text, width), line.tone) for line in lines]
@@ -403,8 +408,13 @@ def count_words(campaign: Campaign, tally: Tally) -> list[str]:
     ]
 
 
+def failure_words(campaign: Campaign) -> str:
+    """Say how many failures there were, and how many are allowed."""
+    return f"failures {campaign.failures} of {campaign.allowed} allowed"
+
+
 def _failures(campaign: Campaign) -> Line:
-    text = f"failures {campaign.failures} of {campaign.allowed} allowed"
+    text = failure_words(campaign)
     if campaign.wave is not None and campaign.plan.waves[campaign.wave].name == CANARY:
         text += "; one in the canary stops the run"
     return Line(text, Tone.BAD if campaign.failures else Tone.PLAIN)

@@ -51,6 +51,7 @@ from orchestrator.watch.picture import (
     Tally,
     Tone,
     count_words,
+    failure_words,
     phase_words,
     picture,
     state_lines,
@@ -169,7 +170,8 @@ class _Headlines:
                 line = self._outcome(event, seconds)
             case TargetRelapsed():
                 name = self._name(event.target)
-                line = Line(f"failed after all {name}: {shown(event.reason)}", Tone.BAD)
+                why = f"{shown(event.reason)}{self._failures()}"
+                line = Line(f"failed after all {name}: {why}", Tone.BAD)
             case TargetResolved():
                 by = f"resolved by {shown(event.by)}"
                 line = Line(f"{event.outcome.value} {self._name(event.target)}: {by}")
@@ -193,7 +195,7 @@ class _Headlines:
     def now_going_on(self, now: float) -> Line:
         """Say what runs and why others wait."""
         campaign, tally = self._campaign, self.tally
-        parts = [" ".join(count_words(campaign, tally)[-2:])]
+        parts = [" ".join(count_words(campaign, tally)[-2:]), failure_words(campaign)]
         oldest = next(iter(campaign.tracks.values()), None)
         if oldest is not None:
             name = self._name(oldest.start.target)
@@ -212,8 +214,13 @@ class _Headlines:
             words.append(f"in {spell(seconds)}")
         reason = event.reason or (event.error.message if event.error is not None else None)
         why = f": {shown(reason)}" if reason else ""
-        text = f"{' '.join(words)}{why}  [{self.tally.ended}/{self.tally.total}]"
+        stand = f"{self.tally.ended}/{self.tally.total}{self._failures()}"
+        text = f"{' '.join(words)}{why}  [{stand}]"
         return Line(text, _TONES.get(event.outcome, Tone.PLAIN))
+
+    def _failures(self) -> str:
+        """Return what a line says of failures from the first one on."""
+        return f", {failure_words(self._campaign)}" if self._campaign.failures else ""
 
     def _of_run(self, event: Event) -> Line:
         tone = Tone.PLAIN
@@ -234,7 +241,8 @@ class _Headlines:
                 text = f"aborted by {shown(event.by)}{why}: no longer following"
                 tone = Tone.BAD
             case RunFinished():
-                counts = ", ".join(count_words(self._campaign, self.tally))
+                words = [*count_words(self._campaign, self.tally), failure_words(self._campaign)]
+                counts = ", ".join(words)
                 text = f"run {event.outcome}, exit code {event.exit_code}: {counts}"
                 tone = Tone.HEAD
             case _:

@@ -5,8 +5,9 @@ Rules:
 - Nothing is known at first, and nothing is held back.
 - After a 429 nobody is asked for as long as the service says: its Retry-After, else the interval of
   the limit that it names, else a wait that doubles with each round of 429s in a row.
-- From then on calls are spaced evenly: as closely as the limit that was named allows, else half as
-  closely as before. Calls that were under way together are one round, and slow down once.
+- From then on calls are spaced evenly: as closely as the limit that was named allows; else, if we
+  were told when to come back, a little less closely than before; else half as closely. Calls that
+  were under way together are one round, and slow down once.
 - Calls are never further apart than the wait that the service asked for: after it one is welcome.
   Where it says nothing, `USUAL` is as far as they go; a 429 may have come for other reasons.
 - Each call that is taken brings the next ones a little closer, up to the limit that was named. When
@@ -31,6 +32,9 @@ SHARE = 0.95
 
 SPEED_UP = 0.05
 """What each call that is taken adds to the rate, as a share of what it was slowed down to."""
+
+TOLD = 0.8
+"""What is left of the rate after a 429 that says when to come back, but names no limit."""
 
 USUAL = 10.0
 """Seconds between two calls that are few enough wherever the service is known to allow few."""
@@ -117,7 +121,8 @@ class Pace:
         is_new = self._begin_round(at, asked_at)
         self._hold(at, wait, jitter)
         if is_new:
-            self._set_rate(at, USUAL if wait is None else wait, named)
+            self._set_rate(at, wait, named)
+            self._step = SPEED_UP * self.rate
 
     def pause(self, at: float, *, asked_at: float, wait: float | None, jitter: float = 0.0) -> None:
         """Take note that nobody can be asked for a while, for which our speed is not to blame."""
@@ -136,21 +141,20 @@ class Pace:
             wait = doubling(1.0, self._rounds)
         self._next_at = max(self._next_at, at + wait * (1 + _JITTER * jitter))
 
-    def _set_rate(self, at: float, apart: float, named: Throttle | None) -> None:
-        """Slow down; `apart` is how far apart calls may be at the most."""
-        slowest = 1 / max(apart, 1e-3)
-        if named is not None and apart >= named.per / named.calls:
+    def _set_rate(self, at: float, wait: float | None, named: Throttle | None) -> None:
+        """Slow down, but leave calls no further apart than is surely welcome."""
+        slowest = 1 / (USUAL if wait is None else max(wait, 1e-3))
+        # A limit that allows less than what we are told to do in the same breath is none.
+        if named is not None and slowest <= named.calls / named.per:
             self._ceiling = SHARE * named.calls / named.per
             # Somebody else uses the same account if we are refused although we kept to its limit.
             is_kept = self.rate <= self._ceiling
-            self.rate = (
-                max(min(slowest, self._ceiling), self.rate / 2) if is_kept else self._ceiling
-            )
-        else:
-            # A limit that allows less than what we are told to do in the same breath is none.
-            self._ceiling = math.inf
-            self.rate = max(slowest, min(self.rate, self._measured(at)) / 2)
-        self._step = SPEED_UP * self.rate
+            slowest = min(slowest, self._ceiling)
+            self.rate = max(slowest, self.rate / 2) if is_kept else self._ceiling
+            return
+        self._ceiling = math.inf
+        left = 0.5 if wait is None else TOLD
+        self.rate = max(slowest, min(self.rate, self._measured(at)) * left)
 
     def _measured(self, at: float) -> float:
         while self._asked and self._asked[0] < at - _MEASURED:

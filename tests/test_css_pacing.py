@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from orchestrator.css.pacing import GIVE_WAY, GRACE, PATIENCE, WARY_FOR, Looks
+from orchestrator.css.pacing import GIVE_WAY, GRACE, PATIENCE, Looks
 from orchestrator.errors import CloudError
 from orchestrator.model import Throttle
 from orchestrator.pace import SHARE
@@ -92,24 +92,6 @@ def test_a_turn_is_not_kept_for_ever() -> None:
         wait = await put_off(looks, "a")
         await anyio.sleep(wait + GRACE + 0.1)
         assert await put_off(looks, "a") == pytest.approx(10.0 / SHARE - GRACE - 0.1)
-
-    play(story)
-
-
-def test_a_throttled_restart_does_not_slow_looks_down() -> None:
-    """Looks that are too rare miss what they are for; they only let restarts go first."""
-
-    async def story(looks: Looks, clock: JumpingClock) -> None:
-        looks.restart_throttled()
-        for _ in range(50):
-            await looks.turn("p", "looking")
-        assert clock.now() == 0.0
-        looks.restart_begins()
-        await looks.turn("p", "looking")
-        assert clock.now() == GIVE_WAY
-        await anyio.sleep(WARY_FOR)
-        await looks.turn("p", "looking")
-        assert clock.now() == GIVE_WAY + WARY_FOR
 
     play(story)
 

@@ -121,7 +121,7 @@ def test_a_header_that_contradicts_the_message_is_believed() -> None:
     pace = Pace("a")
     ask(pace, 30)
     pace.slow_down(1.0, asked_at=0.0, wait=1.0, named=TEN_A_MINUTE)
-    assert pace.rate == 15.0
+    assert pace.rate == 24.0
     for _ in range(1000):
         pace.speed_up()
     assert pace.rate > 30.0

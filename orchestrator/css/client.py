@@ -197,8 +197,6 @@ class CssClient:
             return self._not_asked(exc, sent_at, request_id)
         except BrokenCallError as exc:
             return self._broken(exc, sent_at, request_id)
-        if reply.status == _THROTTLED:
-            looks.restart_throttled()
         return read_answer(
             reply.status,
             reply.headers,

@@ -8,10 +8,9 @@ Rules:
 - A look that was throttled slows down all looks of its account. A restart that was throttled does
   not: looks that are too rare miss what they are for, and if the service counts both together, they
   will be throttled themselves.
-- While an account is throttled, its looks let restarts that are under way go first.
+- While looks are slowed down, they let restarts that are under way go first.
 """
 
-import math
 from collections.abc import Callable
 
 import anyio
@@ -30,9 +29,6 @@ GRACE = 5.0
 GIVE_WAY = 0.2
 """Seconds that a look waits for restarts to be answered, at the most."""
 
-WARY_FOR = 60.0
-"""Seconds after a restart's 429 for which looks give way to others."""
-
 
 class Looks:
     """The looks of one account.
@@ -41,14 +37,13 @@ class Looks:
         now: the steady moment.
     """
 
-    __slots__ = ("_all_answered", "_kept", "_now", "_pace", "_restarting", "_wary_until")
+    __slots__ = ("_all_answered", "_kept", "_now", "_pace", "_restarting")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._pace = Pace("looks")
         self._kept: dict[str, float] = {}
         self._restarting = 0
-        self._wary_until = -math.inf
         self._all_answered: anyio.Event | None = None
 
     async def turn(self, what: str, doing: str, *, patience: float = PATIENCE) -> float:
@@ -72,7 +67,7 @@ class Looks:
             )
         if at > now:
             await anyio.sleep(at - now)
-        if self._restarting and (self._pace.is_slowed or self._now() < self._wary_until):
+        if self._restarting and self._pace.is_slowed:
             await self._give_way()
         return self._now()
 
@@ -102,7 +97,3 @@ class Looks:
         if not self._restarting and self._all_answered is not None:
             self._all_answered.set()
             self._all_answered = None
-
-    def restart_throttled(self) -> None:
-        """Take note that a restart of the account was throttled."""
-        self._wary_until = self._now() + WARY_FOR

@@ -20,11 +20,11 @@ from types import MappingProxyType
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.health import LOOK_EVERY, Health
+from orchestrator.judgement import Judge, Track
 from orchestrator.lanes import Lanes
 from orchestrator.limits import Concurrency, Limits, Start, Unavailable, change_of
 from orchestrator.model import (
     AccountRefused,
-    Answer,
     AnswerArrivedLate,
     Cause,
     ClusterState,
@@ -82,12 +82,6 @@ STALE_INTENT = 10.0
 
 MOST_TRIES = 4
 """How often a target is tried that is busy, or that no connection could be made for."""
-
-SLOW_LOOK = 1.0
-"""Seconds that a look may take and still count as one moment, however often looks are wanted."""
-
-TAKEN_OVER = "taken_over"
-"""The class of an answer lost with the host that waited for it."""
 
 UNAUTHORIZED = "unauthorized"
 """The class of errors that says: the credential was not accepted; not all of them are a 401."""
@@ -151,29 +145,6 @@ LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
     Phase.ENDED: frozenset({TargetRelapsed, TargetResolved}),
 }  # fmt: skip
 """Which events may meet a target in which phase; whatever is missing raises."""
-
-
-@dataclass(slots=True)
-class Track:
-    """What is known of a target between its intent and its end."""
-
-    start: Start
-    baseline: ClusterState
-    phase: Phase = Phase.ISSUING
-    answer: Answer | None = None
-    """The answer, once there is one; a lost one too."""
-    followed_from: float = math.inf
-    """When following began: the answer, or the moment it was known to be lost."""
-    began_at: float | None = None
-    ready_since: float | None = None
-    moved: bool = False
-    """Whether any look since the call differed from the baseline."""
-    watched_until: float = math.inf
-    """Up to when it was looked at without a break, from its intent on."""
-    was_unwatched: bool = False
-    """Whether there was a break long enough for a restart to come and go unseen."""
-    begun: str | None = None
-    """What a look showed of the restart before the answer came."""
 
 
 @dataclass(slots=True)
@@ -259,6 +230,7 @@ class Campaign:
         self.plan = plan
         self.policy = _policy_after(plan.policy, history)
         self.paces = Paces(accounts)
+        self._judge = Judge(plan)
         self._begin_to_count()
         self._unseen: set[str] = set()
         """Projects that must have been looked at before the open wave lets anybody in."""
@@ -303,8 +275,6 @@ class Campaign:
         self._late: set[int] = set()
         """Who waits and would not be done by the deadline."""
         self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
-        self._is_counted = True
-        """Whether these limits know every start that matters to them."""
         self._is_live = False
         for event in history:
             self.apply(event)
@@ -314,6 +284,8 @@ class Campaign:
 
     def _begin_to_count(self) -> None:
         """Make limits that have counted nothing yet, and what goes by them."""
+        self._is_counted = True
+        """Whether these limits know every start that matters to them."""
         limits = (*self.policy.limits, *self.policy.max_unavailable)
         self.limits = Limits(limits, self.plan.targets)
         self.lanes = Lanes(self.limits, self.paces, self.plan.order())
@@ -1028,7 +1000,7 @@ class Campaign:
             if state is None:
                 self._to_examine.append(position)
             else:
-                self._judge(self._tracks[position], state, began_at, now)
+                self._see(self._tracks[position], state, began_at, now)
         self._watch_soak(watch, began_at)
         self._note_health(watch, began_at, now)
         self._have_seen((project_id,))
@@ -1038,7 +1010,7 @@ class Campaign:
         """Take note of what a detail call showed that was sent at `began_at`."""
         track = self._tracks.get(position)
         if track is not None:
-            self._judge(track, state, began_at, now)
+            self._see(track, state, began_at, now)
         else:
             self._examined[position] = (began_at, state)
             self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
@@ -1134,23 +1106,8 @@ class Campaign:
         watch = self._watch_of(track.start.target)
         watch.followed.add(track.start.target)
         self._look_by(watch, self._wants_look_at(track, now))
-        heapq.heappush(
-            self._deadlines,
-            (self._healthy_by(track) + self._patience, track.start.target, track.start.attempt),
-        )
-
-    @property
-    def _patience(self) -> float:
-        """For how long nothing may be seen of a target before it counts as out of sight."""
-        return max(1.0, 3 * self.policy.poll_every)
-
-    def _healthy_by(self, track: Track) -> float:
-        return track.followed_from + self._may_take(track)
-
-    def _may_take(self, track: Track) -> float:
-        """Return how long a restart may take; a rolling one has the time of each node in turn."""
-        kind = self.plan.targets[track.start.target].kind
-        return self.policy.healthy_deadline * kind.steps(len(track.baseline.instances))
+        given_up_at = self._judge.healthy_by(track) + self._judge.patience
+        heapq.heappush(self._deadlines, (given_up_at, track.start.target, track.start.attempt))
 
     def _wants_look_at(self, track: Track, now: float) -> float:
         """Return when this target should be looked at next: often until it began, then as told."""
@@ -1170,7 +1127,7 @@ class Campaign:
         """Return the moment of the next of the regular looks that can show anything new."""
         every = self.policy.poll_every
         same_until = self._same_until(self.plan.targets[track.start.target])
-        quiet = min(same_until, self._healthy_by(track)) - now
+        quiet = min(same_until, self._judge.healthy_by(track)) - now
         return now + every * math.ceil(quiet / every) if quiet > every else now + every
 
     def _look_by(self, watch: Watch, at: float) -> None:
@@ -1205,108 +1162,16 @@ class Campaign:
                 watch.due_at = math.inf
             heapq.heappop(self._agenda)
 
-    # -------------------------------------------------------------------------------- judgement
-
-    def _judge(self, track: Track, state: ClusterState, at: float, now: float) -> None:
+    def _see(self, track: Track, state: ClusterState, at: float, now: float) -> None:
         """Say what a look means for a target that is under way: sent at `at`, come back `now`."""
         position = track.start.target
         if position in self._findings or at < track.start.granted_at:
             return
-        self._note_watch(track, state, at, now)
-        if track.answer is None:
-            return
-        if track.phase in {Phase.ISSUING, Phase.ACCEPTED}:
-            finding = self._judge_beginning(track, state, at)
-        else:
-            finding = self._judge_end(track, state, at)
+        tries = self._tries.get(position)
+        lost = 0 if tries is None else tries.lost
+        finding = self._judge.judge(track, state, at, now, lost=lost)
         if finding is not None:
             self._findings[position] = finding
-
-    def _note_watch(self, track: Track, state: ClusterState, at: float, now: float) -> None:
-        """Keep account of what was seen since the intent, and of whether anything can be missed."""
-        blink = 2 * self.policy.poll_every
-        if at - track.watched_until > blink or now - at > max(blink, SLOW_LOOK):
-            track.was_unwatched = True
-        track.watched_until = now
-        if not state.is_exactly(track.baseline):
-            track.moved = True
-        if track.began_at is None and state.shows_begun(track.baseline):
-            track.begun = state.describe()
-
-    def _judge_beginning(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
-        position = track.start.target
-        if track.begun is not None:
-            return RestartBegan(at=at, target=position, seen=track.begun)
-        if not state.is_exactly(track.baseline) and state.shows_failure(track.baseline):
-            return self._failed(track, state, "the cluster went down")
-        if at < track.followed_from + self.policy.confirm_within:
-            return None
-        return self._judge_unbegun(track, at)
-
-    def _judge_unbegun(self, track: Track, at: float) -> TargetEvent:
-        """Say what it means that nothing was seen to begin in all of `confirm_within`."""
-        within = format_span(self.policy.confirm_within)
-        if track.phase is Phase.ACCEPTED:
-            return self._unknown(track, f"accepted, but not seen to begin within {within}")
-        if track.moved:
-            return self._unknown(track, "no answer, and the cluster changed without a restart seen")
-        if track.was_unwatched:
-            return self._unknown(track, "no answer, and it was not watched all the time since")
-        position = track.start.target
-        error = track.answer.error if track.answer is not None else None
-        if error is not None and error.error_class == TAKEN_OVER:
-            # Another host may have asked, or may still ask: nobody here can prove that it did not.
-            return self._unknown(track, "asked by a host that was lost, and not seen to begin")
-        if self._tries_of(position).lost >= self.policy.max_reissues:
-            return self._unknown(track, f"no answer, and not seen to begin within {within}")
-        return RestartDisproved(at=at, target=position, attempt=track.start.attempt)
-
-    def _judge_end(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
-        position = track.start.target
-        if at < track.followed_from + self.policy.settle:
-            return None
-        if state.shows_failure(track.baseline):
-            return self._failed(track, state, "the restart failed")
-        if state.shows_ready(track.baseline):
-            return self._judge_ready(track, at)
-        if track.phase is Phase.SETTLING:
-            return RestartUnsettled(at=at, target=position, seen=state.describe())
-        if at >= self._healthy_by(track):
-            within = format_span(self._may_take(track))
-            return self._failed(track, state, f"not ready within {within}")
-        return None
-
-    def _judge_ready(self, track: Track, at: float) -> TargetEvent | None:
-        position = track.start.target
-        ready_since = at if track.ready_since is None else track.ready_since
-        if at >= ready_since + self.policy.stable_for:
-            return TargetEnded(at=at, target=position, outcome=Outcome.RESTARTED)
-        return RestartSettling(at=at, target=position) if track.ready_since is None else None
-
-    def _failed(self, track: Track, state: ClusterState, what: str) -> TargetEnded:
-        reason = f"{what}: {state.describe()}"
-        code = (state.failed_reason or "").split(":", 1)[0].split(" ", 1)[0] or None
-        is_new = state.failed_reason != track.baseline.failed_reason
-        return TargetEnded(
-            at=0.0,
-            target=track.start.target,
-            outcome=Outcome.FAILED,
-            reason=reason,
-            error=ErrorInfo(
-                error_class="restart_failed", message=reason, code=code if is_new else None
-            ),
-        )
-
-    def _unknown(self, track: Track, reason: str) -> TargetEnded:
-        error = track.answer.error if track.answer is not None else None
-        return TargetEnded(
-            at=0.0,
-            target=track.start.target,
-            outcome=Outcome.UNKNOWN,
-            reason=reason,
-            error=error or ErrorInfo(error_class="unconfirmed", message=reason),
-            slot_until=self._healthy_by(track),
-        )
 
     def _watch_soak(self, watch: Watch, at: float) -> None:
         if self._soak is None or not watch.soaking:
@@ -1353,13 +1218,14 @@ class Campaign:
             track = self._tracks.get(position)
             if track is None or track.start.attempt != attempt:
                 continue
-            is_seen = now - track.watched_until <= self._patience
+            is_seen = now - track.watched_until <= self._judge.patience
             if track.phase is Phase.SETTLING and is_seen:
                 later = max(at, now) + self.policy.stable_for + self.policy.poll_every
                 heapq.heappush(self._deadlines, (later, position, attempt))
                 continue
-            within = format_span(self._may_take(track))
-            return Record(replace(self._unknown(track, f"not seen ready within {within}"), at=now))
+            within = format_span(self._judge.may_take(track))
+            ended = self._judge.unknown(track, f"not seen ready within {within}")
+            return Record(replace(ended, at=now))
         return None
 
     def _stop(self, now: float) -> Record | None:

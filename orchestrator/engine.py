@@ -21,7 +21,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.campaign import TAKEN_OVER, AskGate, Campaign, Look, LookAt, Record, Restart
+from orchestrator.campaign import AskGate, Campaign, Look, LookAt, Record, Restart
 from orchestrator.errors import (
     CloudError,
     ExitCode,
@@ -30,6 +30,7 @@ from orchestrator.errors import (
     LeaseError,
     UnavailableError,
 )
+from orchestrator.judgement import TAKEN_OVER
 from orchestrator.limits import Start
 from orchestrator.model import (
     Answer,

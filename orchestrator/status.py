@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from orchestrator.campaign import Campaign, Track
+from orchestrator.campaign import Campaign
 from orchestrator.config import Settings
 from orchestrator.errors import JournalError, UsageError
 from orchestrator.history import durations_of, open_journal
 from orchestrator.journal import LeaseRecord, RunRecord, RunState, RunSummary, Store
+from orchestrator.judgement import Track
 from orchestrator.limits import FLEET, Gate
 from orchestrator.model import Event, LimitsChanged, Outcome
 from orchestrator.plan import changed_policy

@@ -12,7 +12,6 @@ from orchestrator.campaign import (
     FRESH_FOR,
     MOST_TRIES,
     SAME_REFUSALS,
-    TAKEN_OVER,
     AskGate,
     Campaign,
     Command,
@@ -22,6 +21,7 @@ from orchestrator.campaign import (
     Restart,
 )
 from orchestrator.errors import ImpossibleEventError
+from orchestrator.judgement import TAKEN_OVER
 from orchestrator.limits import Concurrency, Rate, Start, StartChange, Unavailable
 from orchestrator.model import (
     Answer,

@@ -19,7 +19,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Self
 
-from orchestrator.campaign import Campaign, Track
+from orchestrator.campaign import Campaign
+from orchestrator.judgement import Track
 from orchestrator.limits import FLEET, Concurrency, Gate, Limit, Rate, Unavailable, scope_value
 from orchestrator.model import (
     Event,

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings, load_settings
+    from orchestrator.discovery import Choice, Condition, Discovery, discover_fleet
     from orchestrator.errors import ExitCode, OrchestratorError
     from orchestrator.fleet import Fleet, read_fleet
     from orchestrator.model import Kind, Outcome, Target
     from orchestrator.session import Result, Simulation, restart_fleet
 
 __all__ = [
+    "Choice",
+    "Condition",
+    "Discovery",
     "ExitCode",
     "Fleet",
     "Kind",
@@ -27,12 +31,16 @@ __all__ = [
     "Settings",
     "Simulation",
     "Target",
+    "discover_fleet",
     "load_settings",
     "read_fleet",
     "restart_fleet",
 ]
 
 _HOMES = {
+    "Choice": "discovery",
+    "Condition": "discovery",
+    "Discovery": "discovery",
     "ExitCode": "errors",
     "Fleet": "fleet",
     "Kind": "model",
@@ -42,6 +50,7 @@ _HOMES = {
     "Settings": "config",
     "Simulation": "session",
     "Target": "model",
+    "discover_fleet": "discovery",
     "load_settings": "config",
     "read_fleet": "fleet",
     "restart_fleet": "session",

@@ -120,7 +120,7 @@ def test_runs_of_the_journal(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stderr
     (run_id,) = [word for word in done.stderr.split() if word.startswith("20") and "-" in word][:1]
-    for command in ("report", "verify", "resume", "resolve", "drain"):
+    for command in ("report", "verify", "resume", "resolve", "drain", "status"):
         line = f"orchestrator {command} --journal own.db "
         assert completed(tmp_path, line) == [f"plain,{run_id}"]
     line = f"orchestrator report --journal own.db {run_id[:4]}"

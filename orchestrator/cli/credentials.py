@@ -20,6 +20,7 @@ from orchestrator.fleet import Format, read_fleet
 
 SETTINGS = (
     "cloud.endpoint",
+    "cloud.region_endpoint",
     "cloud.iam_endpoint",
     "cloud.metadata_endpoint",
     "cloud.region",

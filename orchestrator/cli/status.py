@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 import click
 
+from orchestrator.cli import completion
 from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
@@ -29,7 +30,7 @@ _ALL = 10_000
 
 
 @click.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)
 @click.option("--watch", is_flag=True, help="Look again each second until the run ends.")
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."

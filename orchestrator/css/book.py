@@ -183,7 +183,8 @@ class CredentialBook:
                 seen[str(error)] = None
             else:
                 if page is not None:
-                    seen.update(dict.fromkeys(_mistakes_in(page.source, project_id)))
+                    known = project_id if self._known_by == "id" else None
+                    seen.update(dict.fromkeys(_mistakes_in(page.source, known)))
         yield from seen
 
     async def _prove(self, project_id: str) -> None:
@@ -285,8 +286,8 @@ def _credential_in(source: Source) -> Credential:
         raise MistakeError(f"credential {source.account} ({source.where}): {error}") from error
 
 
-def _mistakes_in(source: Source, project_id: str) -> Iterator[str]:
-    """Say what is wrong with a credential, as far as reading it tells."""
+def _mistakes_in(source: Source, project_id: str | None) -> Iterator[str]:
+    """Say what is wrong with a credential for a project, as far as reading it tells."""
     try:
         source.check()
         if source.kind in {"aksk", "token"}:
@@ -297,7 +298,7 @@ def _mistakes_in(source: Source, project_id: str) -> Iterator[str]:
         yield str(error)
     else:
         made_for = source.read("project") if source.kind == "token" else None
-        if made_for not in {None, project_id}:
+        if project_id is not None and made_for not in {None, project_id}:
             yield (
                 f"credential {source.account}: the token is for project {made_for}, not for "
                 f"{project_id}; give that one a credential of its own"

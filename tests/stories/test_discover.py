@@ -29,6 +29,9 @@ mode = "any"
 [[auth.key]]
 access_key = "{KEY}"
 secret_key = "{SECRET}"
+[[auth.token]]
+value = "a-token-for-the-shop-alone"
+projects = ["p-shop"]
 [[auth.user]]
 name = "ops"
 password = "night-shift-7"
@@ -46,6 +49,7 @@ iam_endpoint = "URL"
 type = "TYPE"
 """
 KEYS = 'access_key_env = "AK"\nsecret_key_env = "SK"\n'
+TOKEN = 'token_env = "TOKEN"\nproject_env = "TOKEN_OF"\n'
 LOGIN = 'user_env = "OPS"\npassword_env = "PW"\ndomain_env = "DOMAIN"\n'
 
 
@@ -69,13 +73,22 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         settings = SETTINGS.replace("URL", url)
         (folder / "orchestrator.toml").write_text(settings.replace("TYPE", "aksk") + KEYS)
         (folder / "login.toml").write_text(settings.replace("TYPE", "password") + LOGIN)
+        (folder / "token.toml").write_text(settings.replace("TYPE", "token") + TOKEN)
         yield folder
 
 
 def orchestrator(
     folder: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    known = {"AK": KEY, "SK": SECRET, "OPS": "ops", "PW": "night-shift-7", "DOMAIN": "ACCOUNT"}
+    known = {
+        "TOKEN": "a-token-for-the-shop-alone",
+        "TOKEN_OF": "p-shop",
+        "AK": KEY,
+        "SK": SECRET,
+        "OPS": "ops",
+        "PW": "night-shift-7",
+        "DOMAIN": "ACCOUNT",
+    }
     return subprocess.run(
         [sys.executable, "-m", "orchestrator", *arguments],
         cwd=folder, env={**environment(folder), **known, **variables},
@@ -145,7 +158,7 @@ def test_what_is_discovered_is_restarted(desk: Path) -> None:
     assert [one["cluster_id"] for one in report["targets"]] == ids_in(found.stdout)
 
 
-@pytest.mark.parametrize("config", ["orchestrator.toml", "login.toml"])
+@pytest.mark.parametrize("config", ["orchestrator.toml", "login.toml", "token.toml"])
 def test_a_project_by_its_name(desk: Path, config: str) -> None:
     """IAM knows the id of a project by its name, and the name says the region."""
     done = orchestrator(

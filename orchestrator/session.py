@@ -62,7 +62,7 @@ from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.server import serve
 from orchestrator.span import format_span
-from orchestrator.survey import Listing, Survey, fitted, survey_fleet
+from orchestrator.survey import Sight, Survey, fitted, survey_fleet
 from orchestrator.whoami import whoami
 
 Watch = Callable[[Campaign, Clock], AbstractContextManager[Sequence[Watcher]]]
@@ -204,10 +204,7 @@ async def run_plan(
                 plan, settings, store.clock, simulation=simulation, environ=environ, prompt=prompt
             )
         )
-        survey = await survey_fleet(plan.targets, service.cloud, store.clock.now)
-        plan = with_targets(plan, fitted(plan.targets, survey))
-        if agree is not None:
-            await agree(plan, survey)
+        plan, found = await _look_over(plan, service.cloud, store.clock, agree)
         run_id = await store.new_run_id()
         record = RunRecord(
             run_id=run_id,
@@ -223,7 +220,7 @@ async def run_plan(
         skips = await _restarted_since(store, record, since)
         return await carry_out(
             store, record, service.cloud, settings,
-            watch=watch, skips=skips, accounts=service.accounts, found=survey.listings,
+            watch=watch, skips=skips, accounts=service.accounts, found=found,
         )  # fmt: skip
 
 
@@ -291,11 +288,26 @@ async def resume_run(
         )  # fmt: skip
 
 
-def _show_to(campaign: Campaign, found: Mapping[str, Listing], now: float) -> None:
+async def _look_over(
+    plan: Plan, cloud: CssClient, clock: Clock, agree: Agree | None
+) -> tuple[Plan, Mapping[str, Sight]]:
+    """Return the plan with kinds that fit, once somebody agreed to it, and how its clusters look.
+
+    Raises:
+        UsageError: nobody agreed, or kinds do not fit.
+    """
+    survey = await survey_fleet(plan.targets, cloud, clock.now)
+    plan = with_targets(plan, fitted(plan.targets, survey))
+    if agree is not None:
+        await agree(plan, survey)
+    return plan, survey.sights()
+
+
+def _show_to(campaign: Campaign, found: Mapping[str, Sight], now: float) -> None:
     """Let what was just found serve as the first looks, while it is fresh."""
-    for project_id, listing in found.items():
-        if now <= listing.began_at + FRESH_FOR:
-            campaign.observe(project_id, listing.states(), listing.began_at, now)
+    for project_id, sight in found.items():
+        if now <= sight.began_at + FRESH_FOR:
+            campaign.observe(project_id, sight.states, sight.began_at, now)
 
 
 _Opening = Callable[[Sequence[Event], Sequence[Order], float], Sequence[Event]]
@@ -313,7 +325,7 @@ async def carry_out(
     skips: Mapping[int, str] = MappingProxyType({}),
     owner: str | None = None,
     accounts: Mapping[str, str] = MappingProxyType({}),
-    found: Mapping[str, Listing] = MappingProxyType({}),
+    found: Mapping[str, Sight] = MappingProxyType({}),
 ) -> Result:
     """Take the run's lease, replay its history, run it to its end, and write its report."""
     plan, owner = record.plan, owner or record.operator

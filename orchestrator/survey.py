@@ -62,9 +62,13 @@ class Listing:
     began_at: float
     clusters: Mapping[str, Cluster]
 
-    def states(self) -> Mapping[str, ClusterState]:
-        """Return the clusters as a look sees them."""
-        return {cluster_id: cluster.state for cluster_id, cluster in self.clusters.items()}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One project as a look sees it that was sent at `began_at`."""
+
+    began_at: float
+    states: Mapping[str, ClusterState]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,16 @@ class Survey:
 
     listings: Mapping[str, Listing]
     unread: Mapping[str, str]
+
+    def sights(self) -> Mapping[str, Sight]:
+        """Return what looks at the projects would have shown; much less than all that was found."""
+        return {
+            project_id: Sight(
+                began_at=listing.began_at,
+                states={key: cluster.state for key, cluster in listing.clusters.items()},
+            )
+            for project_id, listing in self.listings.items()
+        }
 
     def cluster_of(self, target: Target) -> Cluster | None:
         """Return the target's cluster, if it was seen."""

@@ -4,9 +4,11 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -246,13 +248,14 @@ def test_the_simulator_prints_its_url_first(home: Path) -> None:
     assert (home / "trace.jsonl").read_text().count('"executed"') == 12
 
 
-@pytest.mark.parametrize(("typed", "code"), [("12", ExitCode.OK), ("yes", ExitCode.USAGE)])
-def test_the_question_wants_the_number(home: Path, typed: str, code: ExitCode) -> None:
-    """On a terminal the number of clusters has to be typed; anything else sends nothing."""
+def at_the_question(
+    home: Path, react: Callable[[subprocess.Popen[bytes], int], object]
+) -> tuple[int, str]:
+    """Start a run on a terminal and react to its question; return how it ended and what it said."""
     ours, theirs = pty.openpty()
     command = [
         sys.executable, "-m", "orchestrator", "restart", "fleet.csv", "--simulate",
-        "--scenario", "scenario.toml", *QUICK,
+        "--scenario", "scenario.toml", "--trace", "trace.jsonl", *QUICK,
     ]  # fmt: skip
     env = environment(home, TERM="xterm", COLUMNS="100", LINES="30")
     with subprocess.Popen(
@@ -263,17 +266,33 @@ def test_the_question_wants_the_number(home: Path, typed: str, code: ExitCode) -
         began = time.monotonic()
         while b"to go on: " not in said and time.monotonic() < began + 20:
             said += os.read(ours, 4096)
-        os.write(ours, f"{typed}\n".encode())
+        react(process, ours)
         while True:
             try:
                 said += os.read(ours, 4096)
             except OSError:
                 break
-        assert process.wait(30) == code
+        code = process.wait(30)
     os.close(ours)
-    text = said.decode()
+    return code, said.decode()
+
+
+@pytest.mark.parametrize(("typed", "code"), [("12", ExitCode.OK), ("yes", ExitCode.USAGE)])
+def test_the_question_wants_the_number(home: Path, typed: str, code: ExitCode) -> None:
+    """On a terminal the number of clusters has to be typed; anything else restarts nothing."""
+    ended, text = at_the_question(home, lambda _, ours: os.write(ours, f"{typed}\n".encode()))
+    assert ended == code
     assert "Restart 12 simulated clusters in 3 projects? Type 12 to go on: " in text
     assert ("12 restarted" in text) == (code is ExitCode.OK)
+
+
+def test_the_question_can_be_left(home: Path) -> None:
+    """Ctrl-C at the question leaves at once, with nothing restarted and no run in the journal."""
+    code, text = at_the_question(home, lambda process, _: process.send_signal(signal.SIGINT))
+    assert code == ExitCode.ABORTED
+    assert "aborted" in text
+    assert {call for call, _ in calls_in(home)} == {"list"}
+    assert orchestrator(home, "runs", "-o", "json").stdout.strip() == "[]"
 
 
 def fleet_of(*rows: str) -> str:

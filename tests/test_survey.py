@@ -6,12 +6,16 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.campaign import Campaign, Look, Restart
 from orchestrator.css.inventory import Cluster
 from orchestrator.css.usual import Node
 from orchestrator.errors import CloudError, ExitCode, UnfitError
-from orchestrator.model import AUTO, ClusterState, Kind, Target
+from orchestrator.model import AUTO, ClusterState, Kind, Target, WaveOpened
+from orchestrator.plan import Policy, make_plan
+from orchestrator.session import _show_to
 from orchestrator.survey import (
     Listing,
+    Sight,
     Standing,
     Survey,
     counts,
@@ -232,4 +236,22 @@ def test_each_project_is_read_once_and_a_few_at_a_time() -> None:
     assert survey.unread == {"p3": "listing p3: no", "p7": "listing p7: no"}
     assert len(survey.listings) == 18
     assert survey.listings["p0"].began_at == 5.0
-    assert survey.listings["p0"].states() == {"p0-c": READY}
+    assert survey.sights()["p0"].states == {"p0-c": READY}
+    assert len(survey.sights()) == 18
+
+
+# --------------------------------------------------------------------------------- the first looks
+
+
+@pytest.mark.parametrize(("age", "starts"), [(0.0, True), (9.9, True), (10.1, False)])
+def test_what_was_found_serves_as_the_first_looks_while_it_is_fresh(
+    age: float, *, starts: bool
+) -> None:
+    """Agreed to within ten seconds, restarts need no second list; after that they do."""
+    plan = make_plan([target()], Policy())
+    campaign = Campaign("run", plan)
+    sight = Sight(began_at=1000.0 - age, states={"c": READY})
+    _show_to(campaign, {"p": sight}, 1000.0)
+    campaign.apply(WaveOpened(at=1000.0, wave=0))
+    command = next(campaign.due(1000.0))
+    assert isinstance(command, Restart if starts else Look)

@@ -12,7 +12,7 @@ Rules:
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -1260,6 +1260,8 @@ class Campaign:
         if self.stopping is not None or number == len(self.plan.waves):
             return None
         if not self._is_open:
+            if self._needs_word(number):
+                return Record(self._pause_before(number, now))
             return None if self.hold(now) else Record(WaveOpened(at=now, wave=number))
         if self._left_in_wave[number] > len(self._left_out[number]):
             return None
@@ -1271,6 +1273,22 @@ class Campaign:
             )
         is_over = now >= self._soak.ends_at and not self._soak.unseen
         return Record(WaveFinished(at=now, wave=number)) if is_over else None
+
+    def _needs_word(self, number: int) -> bool:
+        """Whether the wave waits for a word that nobody has asked for yet."""
+        is_asked = self._standing.asked_before == number or self.paused is not None
+        return self.policy.confirm_waves and number > 0 and not is_asked and self.left_in_wave > 0
+
+    def _pause_before(self, number: int, now: float) -> RunPaused:
+        before, wave = self.plan.waves[number - 1], self.plan.waves[number]
+        ended = Counter(self._outcomes[p].value for p in before.targets if p in self._outcomes)
+        said = ", ".join(f"{count} {outcome}" for outcome, count in ended.items())
+        name = before.name if before.name.startswith("wave ") else f"wave {before.name}"
+        reason = (
+            f"{name} is done: {said}; wave {number + 1} of {len(self.plan.waves)} "
+            f"({wave.name}, {self.left_in_wave}) waits for a word"
+        )
+        return RunPaused(at=now, by="orchestrator", reason=reason, wave=number)
 
     def _has_to_soak(self, number: int) -> bool:
         wave = self.plan.waves[number]

@@ -254,6 +254,8 @@ class WaveSettings:
     """Sizes of waves in order, such as `("1", "10%", "rest")`; each is a `Portion` or `rest`."""
     soak: float = 60.0
     """Seconds after a wave in which its clusters must stay healthy."""
+    confirm: bool = False
+    """Whether each wave but the first waits for somebody's word."""
     order: Order = Order.LISTED
     """In which order the targets of a wave start."""
     seed: int = 0
@@ -832,6 +834,9 @@ KEYS: Mapping[str, Key] = MappingProxyType({
              "sizes of the waves in order, such as 1,5,10%,rest"),
         _key("waves.soak", _parse_zero_or_span, "SPAN",
              "wait after a wave in which its clusters must stay healthy"),
+        _key("waves.confirm", _parse_switch, "BOOL",
+             "pause before each wave but the first until somebody gives the word",
+             option="confirm-waves"),
         _key("waves.order", _parse_order, "ORDER",
              "in which order a wave starts: listed, spread (narrow limits kept busy), shuffle"),
         _key("waves.seed", _at_least(0), "N",
@@ -966,7 +971,12 @@ def _policy(values: Mapping[str, Any], origins: Mapping[str, str]) -> Policy:
     concurrency = given.pop("max_concurrency", _concurrencies_of(Policy()))
     rates = given.pop("rate", _rates_of(Policy()))
     asked = origins["follow.unhealthy"] != DEFAULT
-    return Policy(**given, limits=(*concurrency, *rates), unhealthy_asked=asked)
+    return Policy(
+        **given,
+        limits=(*concurrency, *rates),
+        unhealthy_asked=asked,
+        confirm_waves=values.get("waves.confirm", False),
+    )
 
 
 def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:

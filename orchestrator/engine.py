@@ -43,6 +43,7 @@ from orchestrator.model import (
     RestartRequested,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
     RunStopping,
@@ -320,6 +321,11 @@ class Engine:
             self._put(lambda now: [RunStopping(at=now, reason=f"interrupted by {by}", by=by)])
         elif not self._campaign.aborted:
             self._put(lambda now: self._abort(now, by))
+
+    def proceed(self, by: str) -> None:
+        """Let a paused run go on."""
+        campaign = self._campaign
+        self._put(lambda now: [RunContinued(at=now, by=by)] if campaign.paused else [])
 
     # ------------------------------------------------------------------------------------ turns
 

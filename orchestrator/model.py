@@ -395,6 +395,8 @@ class RunPaused(Event):
     by: str
     reason: str | None = None
     order: int | None = None
+    wave: int | None = None
+    """The wave that waits for a word, if the run paused itself before it."""
 
     def describe(self) -> str:
         """Say by whom the run is paused, and why: `paused by ana@bastion-1: disk alarm`."""

@@ -87,6 +87,8 @@ class Standing:
         self.paused: RunPaused | None = None
         self.stopping: RunStopping | None = None
         self.aborted = False
+        self.asked_before: int | None = None
+        """The wave for which somebody's word was asked last."""
         self.last_order = 0
         """The number of the last order that the history knows."""
 
@@ -103,6 +105,7 @@ class Standing:
         match event:
             case RunPaused():
                 self.paused = event
+                self.asked_before = self.asked_before if event.wave is None else event.wave
             case RunContinued():
                 self.paused = None
             case RunStopping():

@@ -119,6 +119,8 @@ class Policy:
     the restart of each of three nodes."""
     max_reissues: int = 1
     """How often a call may be repeated that was lost and proved not to have begun anything."""
+    confirm_waves: bool = False
+    """Whether each wave but the first waits for somebody's word."""
     poll_every: float = 5.0
     """How often what runs is looked at: one list call a project."""
     gates: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from orchestrator.access import open_access
 from orchestrator.campaign import FRESH_FOR, Campaign
@@ -70,6 +70,15 @@ Watch = Callable[[Campaign, Clock], AbstractContextManager[Sequence[Watcher]]]
 
 Agree = Callable[[Plan, Survey], Awaitable[None]]
 """Agrees to a plan whose clusters were found like this, or raises a `UsageError`."""
+
+
+@runtime_checkable
+class Asker(Protocol):
+    """A watcher that asks somebody at the run's terminal whether a paused run may go on."""
+
+    def answer_with(self, go_on: Callable[[], None]) -> None:
+        """Have `go_on` called when the word is given."""
+
 
 TOOL_VERSION = version("fleet-restart-orchestrator")
 
@@ -380,6 +389,9 @@ async def carry_out(
                 is_inherited=journal.is_inherited,
                 gate=CommandGate(campaign.policy.gates, timeout=campaign.policy.gate_timeout),
             )
+            for watcher in watchers:
+                if isinstance(watcher, Asker):
+                    watcher.answer_with(partial(engine.proceed, owner))
             with _signals_to(engine):
                 ending = await engine.run()
     finally:

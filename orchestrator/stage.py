@@ -81,9 +81,12 @@ def seeds_for(targets: int, *, starts: int = MOST_STARTS) -> int:
 
 
 def settled(plan: Plan) -> Plan:
-    """Return the plan as it can be rehearsed: kinds still to be chosen are the usual one."""
+    """Return the plan as it can be rehearsed.
+
+    Kinds still to be chosen are the usual one, and a word that is asked for is given at once.
+    """
     return with_targets(
-        plan,
+        replace(plan, policy=replace(plan.policy, confirm_waves=False)),
         [replace(one, kind=WHOLE) if one.kind.is_auto else one for one in plan.targets],
     )
 

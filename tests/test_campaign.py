@@ -846,6 +846,37 @@ def test_a_paused_run_starts_nothing_and_opens_no_wave() -> None:
     assert [event.target for event in play.asked] == [0, 1]
 
 
+def test_a_wave_waits_for_a_word_where_that_is_wanted() -> None:
+    """Before each wave but the first the run pauses itself, once, and says how the last went."""
+    play = Play(3, canary=1, soak=5.0, confirm_waves=True)
+    play.turn()
+    play.restart()
+    play.wait(100.0)
+    [paused] = [event for event in play.events if isinstance(event, RunPaused)]
+    assert paused.wave == 1
+    assert paused.by == "orchestrator"
+    assert paused.reason == (
+        "wave canary is done: 1 restarted; wave 2 of 2 (rest, 2) waits for a word"
+    )
+    assert [event.target for event in play.asked] == [0]
+    again = Play(3, canary=1, soak=5.0, confirm_waves=True, history=play.events)
+    again.now = play.now
+    again.turn()
+    assert again.asked == again.events == []
+    again.apply(RunContinued(at=again.now, by="ana"))
+    again.turn()
+    assert [event.target for event in again.asked] == [1, 2]
+
+
+def test_no_word_is_wanted_for_a_wave_without_targets() -> None:
+    """Where everybody of the next wave has ended, there is nothing to ask."""
+    play = Play(2, canary=1, confirm_waves=True)
+    play.turn()
+    play.apply(TargetEnded(at=play.now, target=1, outcome=Outcome.SKIPPED, reason="x", asked=True))
+    play.restart()
+    assert play.is_over()
+
+
 def test_a_call_that_has_not_left_meets_the_pause() -> None:
     """Right before each call it is asked once more whether it may be made."""
     play = Play(1)

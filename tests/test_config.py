@@ -57,6 +57,7 @@ SAMPLES: Mapping[str, tuple[str, object]] = {
     "waves.canary": ("3", Portion(3)),
     "waves.waves": ("1,5,10%,rest", ("1", "5", "10%", "rest")),
     "waves.soak": ("0s", 0.0),
+    "waves.confirm": ("yes", True),
     "waves.order": ("Spread", Order.SPREAD),
     "waves.seed": ("7", 7),
     "follow.confirm_within": ("1h30m", 5400.0),

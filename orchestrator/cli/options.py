@@ -97,6 +97,11 @@ def _option(key: Key) -> Callable[[CommandT], CommandT]:
             flag_value="false", default=None,
             help="Do not follow restarts: a target ends with the service's answer.",
         )  # fmt: skip
+    if key.name == "waves.confirm":
+        return click.option(
+            f"--{key.option}", cls=SettingOption, section=section,
+            flag_value="true", default=None, help=f"{words}.",
+        )  # fmt: skip
     default = f"  [{key.default_text}]" if key.default_text else ""
     return click.option(
         f"--{key.option}",

@@ -190,6 +190,7 @@ def describe(plan: Plan, read: Fleet) -> None:
             + (f", soak {format_span(wave.soak)})" if wave.soak else ")")
             for wave in plan.waves
         )
+        + ("; each but the first waits for a word" if policy.confirm_waves else "")
     )
     lines.append("  limits    " + ", ".join(str(limit) for limit in policy.limits))
     if policy.max_unavailable:

@@ -1,6 +1,7 @@
 """Who is told of a run: the picture on a terminal, plain lines elsewhere, the log."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TextIO
@@ -10,6 +11,7 @@ from orchestrator.config import Settings
 from orchestrator.engine import Clock, Watcher
 from orchestrator.watch.log import LogWatcher, open_log
 from orchestrator.watch.progress import progress_for
+from orchestrator.watch.word import WordForWave, can_be_asked
 
 
 @contextmanager
@@ -29,7 +31,10 @@ def watchers_for(
             logger = open_log(format_=log.format, file=log.file, level=log.level, stream=stream)
             watchers.append(LogWatcher(logger, run_id=campaign.run_id, plan=campaign.plan))
         if not speaks_here:
-            progress = progress_for(stream, os.environ, campaign=campaign, clock_=clock)
+            asks = campaign.policy.confirm_waves and stream.isatty() and can_be_asked(sys.stdin)
+            if asks:
+                watchers.append(stack.enter_context(WordForWave(sys.stdin).asking()))
+            progress = progress_for(stream, os.environ, campaign=campaign, clock_=clock, asks=asks)
             stack.enter_context(progress)
             watchers.append(progress)
         yield watchers

@@ -315,6 +315,7 @@ def picture(
     width: int = 80,
     height: int = 24,
     who: str | None = None,
+    asks: bool = False,
 ) -> list[Line]:
     """Return what a terminal of this size shows of the campaign now; the most important first.
 
@@ -326,6 +327,7 @@ def picture(
         width: columns; a line that is longer is cut.
         height: lines; what does not fit is counted where it can be, and left out where not.
         who: who carries the run out, for those who look from outside.
+        asks: whether a key lets the next wave begin.
     """
     lines = [
         *_headline(campaign, now, tally, wall, width),
@@ -333,7 +335,7 @@ def picture(
         *([Line(who)] if who is not None else []),
         *_counts(campaign, tally, width),
         Line(""),
-        *_states(campaign, now, wall, "press Ctrl-C" if who is None else None),
+        *_states(campaign, now, wall, None if who else "press Ctrl-C", asks=asks),
         *_window(campaign),
         *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
         Line(""),
@@ -424,9 +426,12 @@ def _failures(campaign: Campaign) -> Line:
 # --------------------------------------------------------------------------------- what goes on
 
 
-def _states(campaign: Campaign, now: float, wall: Wall, key: str | None) -> list[Line]:
-    tone = Tone.WARN if campaign.stopping is not None or campaign.aborted else Tone.PLAIN
-    return [Line(text, tone) for text in state_lines(campaign, now, wall, key)]
+def _states(
+    campaign: Campaign, now: float, wall: Wall, key: str | None, *, asks: bool
+) -> list[Line]:
+    is_held = campaign.stopping or campaign.paused or campaign.aborted
+    tone = Tone.WARN if is_held else Tone.PLAIN
+    return [Line(text, tone) for text in state_lines(campaign, now, wall, key, asks=asks)]
 
 
 def _window(campaign: Campaign) -> list[Line]:
@@ -435,7 +440,12 @@ def _window(campaign: Campaign) -> list[Line]:
 
 
 def state_lines(
-    campaign: Campaign, now: float, wall: Wall, key: str | None = "press Ctrl-C"
+    campaign: Campaign,
+    now: float,
+    wall: Wall,
+    key: str | None = "press Ctrl-C",
+    *,
+    asks: bool = False,
 ) -> list[str]:
     """Say what the run as a whole is doing: stopping, soaking, or why who waits waits.
 
@@ -444,6 +454,7 @@ def state_lines(
         now: the steady moment.
         wall: turns steady moments into wall clock time.
         key: what aborts the run where this is read; None where only a command does.
+        asks: whether a key lets the next wave begin there.
     """
     running = len(campaign.tracks)
     if campaign.aborted:
@@ -456,8 +467,8 @@ def state_lines(
     soak = campaign.soak_ends_at
     soaking = [_soak_words(campaign, soak, now, wall)] if soak is not None else []
     if campaign.paused is not None:
-        resume = f"`orchestrator resume {shown(campaign.run_id)}` lets it go on"
-        return [shown(campaign.paused.describe()), f"nothing new starts; {resume}", *soaking]
+        go_on = how_to_go_on(campaign, asks=asks)
+        return [shown(campaign.paused.describe()), f"nothing new starts; {go_on}", *soaking]
     if soaking:
         return soaking
     hold = campaign.hold(now)
@@ -471,6 +482,13 @@ def _wait_words(wait: Wait, wall: Wall) -> str:
     if not wait.when or wait.until == math.inf:
         return str(wait)
     return f"{wait.count} {wait.what} ({wait.when}, at {clock(wall(wait.until))})"
+
+
+def how_to_go_on(campaign: Campaign, *, asks: bool) -> str:
+    """Say what lets a paused run go on; `asks` says that a key lets the next wave begin."""
+    resume = f"`orchestrator resume {shown(campaign.run_id)}`"
+    is_asked = asks and campaign.paused is not None and campaign.paused.wave is not None
+    return f"press y, or run {resume}" if is_asked else f"{resume} lets it go on"
 
 
 def _soak_words(campaign: Campaign, ends_at: float, now: float, wall: Wall) -> str:

@@ -52,6 +52,7 @@ from orchestrator.watch.picture import (
     Tone,
     count_words,
     failure_words,
+    how_to_go_on,
     phase_words,
     picture,
     state_lines,
@@ -98,14 +99,20 @@ class Clock(Protocol):
 
 
 def progress_for(
-    stream: TextIO, environ: Mapping[str, str], *, campaign: Campaign, clock_: Clock
+    stream: TextIO,
+    environ: Mapping[str, str],
+    *,
+    campaign: Campaign,
+    clock_: Clock,
+    asks: bool = False,
 ) -> "TerminalProgress | PlainProgress":
     """Return the progress that suits `stream`: a live picture only where there is a terminal.
 
-    `NO_COLOR` takes the colours away, `TERM=dumb` the picture.
+    `NO_COLOR` takes the colours away, `TERM=dumb` the picture. `asks` says that a key lets the next
+    wave begin.
     """
     if not stream.isatty() or environ.get("TERM", "") == "dumb":
-        return PlainProgress(stream, campaign=campaign, clock_=clock_)
+        return PlainProgress(stream, campaign=campaign, clock_=clock_, asks=asks)
     # Rich takes 50 ms to load, which only a terminal is worth.
     from rich.console import Console  # noqa: PLC0415 - see above
 
@@ -115,7 +122,7 @@ def progress_for(
         no_color=bool(environ.get("NO_COLOR")),
         legacy_windows=False,
     )
-    return TerminalProgress(console, campaign=campaign, clock_=clock_)
+    return TerminalProgress(console, campaign=campaign, clock_=clock_, asks=asks)
 
 
 def unbreakable(stream: TextIO) -> TextIO:
@@ -148,7 +155,8 @@ class _Unbreakable:
 class _Headlines:
     """Turns events and notices into lines for people, and keeps the totals on the way."""
 
-    def __init__(self, campaign: Campaign, clock_: Clock) -> None:
+    def __init__(self, campaign: Campaign, clock_: Clock, *, asks: bool) -> None:
+        self._asks = asks
         self.tally = Tally(campaign)
         self._campaign = campaign
         self._clock = clock_
@@ -202,7 +210,7 @@ class _Headlines:
             parts.append(
                 f"oldest {name} {phase_words(oldest)} for {spell(now - oldest.start.granted_at)}"
             )
-        parts += state_lines(campaign, now, self.wall)
+        parts += state_lines(campaign, now, self.wall, asks=self._asks)
         left = time_left(campaign, now, tally)
         if left is not None:
             parts.append(f"{about(left)} left")
@@ -274,7 +282,9 @@ class _Headlines:
                 return f"resumed by {by}"
             case RunPaused():
                 running = len(self._campaign.tracks)
-                return f"{shown(event.describe())}; nothing new starts, following {running}"
+                go_on = how_to_go_on(self._campaign, asks=self._asks)
+                following = f"nothing new starts, following {running}; {go_on}"
+                return f"{shown(event.describe())}; {following}"
             case RunContinued():
                 return f"continued by {by}{_because(event.reason)}"
             case LimitsChanged():
@@ -340,11 +350,13 @@ class PlainProgress:
     Where nothing happened for `HEARTBEAT_EVERY`, a line says what runs and why others wait.
     """
 
-    def __init__(self, stream: TextIO, *, campaign: Campaign, clock_: Clock) -> None:
+    def __init__(
+        self, stream: TextIO, *, campaign: Campaign, clock_: Clock, asks: bool = False
+    ) -> None:
         """Write to `stream`; made before the events it is told."""
         self.above = unbreakable(stream)
         """Where others may write lines."""
-        self._headlines = _Headlines(campaign, clock_)
+        self._headlines = _Headlines(campaign, clock_, asks=asks)
         self._silent_since: float | None = None
 
     def __enter__(self) -> Self:
@@ -396,6 +408,7 @@ class TerminalProgress:
         campaign: Campaign,
         clock_: Clock,
         timer: Callable[[], float] = time.perf_counter,
+        asks: bool = False,
     ) -> None:
         """Draw on `console`; made before the events it is told.
 
@@ -404,13 +417,15 @@ class TerminalProgress:
             campaign: the run.
             clock_: its clock.
             timer: real seconds, for how often to draw.
+            asks: whether a key lets the next wave begin.
         """
         self.above = cast("TextIO", _Above(self))
         """Where others may write lines while the picture stands; they appear above it."""
         self._console = console
         self._campaign = campaign
         self._clock = clock_
-        self._headlines = _Headlines(campaign, clock_)
+        self._headlines = _Headlines(campaign, clock_, asks=asks)
+        self._asks = asks
         self._timer = timer
         self._live: Live | None = None
         self._lines_above: list[Line] = []
@@ -483,6 +498,7 @@ class TerminalProgress:
                 width=width,
                 # The last line is the cursor's.
                 height=height - 1,
+                asks=self._asks,
             )
         )
         pause = _DRAWING_SHARE * (self._timer() - began_at)

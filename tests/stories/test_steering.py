@@ -1,16 +1,19 @@
 """Runs that are steered while they go on: in virtual time, then with real processes over HTTP."""
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from hypothesis import given, settings
@@ -399,3 +402,75 @@ def looked(it: Desk) -> dict[str, Any]:
     out, _ = looking(it.folder, "-o", "json").communicate(timeout=30)
     document: dict[str, Any] = json.loads(out)
     return document
+
+
+CONFIRMED = ("--max-concurrency", "6", "--confirm-waves", "--waves", "2,4,rest", "--soak", "100ms")
+
+
+def test_waves_wait_for_a_word_from_another_terminal(tmp_path: Path) -> None:
+    """Without a terminal of its own a run waits before each wave for `resume`, and says so."""
+    with desk(tmp_path, *CONFIRMED, count=9) as it:
+        for done in (2, 6):
+            it.until(done)
+            wait_for(lambda: looked(it)["paused"] is not None, tmp_path)
+            time.sleep(0.5)
+            assert len(it.executed()) == done
+            assert it.run.poll() is None
+            assert it.order("resume") == ExitCode.OK
+        assert it.run.wait(60) == ExitCode.OK, said(tmp_path)
+        it.check()
+    told = said(tmp_path)
+    assert "paused by orchestrator: wave 1 is done: 2 restarted; wave 2 of 3" in told
+    assert "lets it go on" in told
+    assert "press y" not in told
+
+
+def test_waves_wait_for_a_key_at_the_terminal(tmp_path: Path) -> None:
+    """At its own terminal a run waits for a key; what was typed before the question is no word."""
+    ours, theirs = os.openpty()
+    with desk(tmp_path, *CONFIRMED, count=9, terminal=theirs) as it, Screen(ours) as screen:
+        echoing = termios.tcgetattr(theirs)[3] & termios.ECHO
+        screen.type("y")
+        for wave, done in ((1, 2), (2, 6)):
+            it.until(done)
+            wait_for(screen.shows(f"wave {wave} is done"), tmp_path)
+            wait_for(screen.shows("press y, or run"), tmp_path)
+            time.sleep(0.5)
+            assert len(it.executed()) == done
+            assert not termios.tcgetattr(theirs)[3] & termios.ECHO
+            screen.type("n")
+            time.sleep(0.5)
+            assert len(it.executed()) == done
+            screen.type("yes\n")
+            it.until(done + 1)
+        assert it.run.wait(60) == ExitCode.OK
+        assert termios.tcgetattr(theirs)[3] & termios.ECHO == echoing
+        it.check()
+    os.close(theirs)
+
+
+class Screen:
+    """What a terminal shows, and somebody who types at it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown: list[bytes] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self._descriptor, 65536):
+                self._shown.append(data)
+
+    def shows(self, words: str) -> Callable[[], bool]:
+        return lambda: words in b"".join(self._shown).decode(errors="replace")
+
+    def type(self, keys: str) -> None:
+        os.write(self._descriptor, keys.encode())

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,8 +37,9 @@ def cluster(
 
 
 def tagged(tags: Mapping[str, str], cluster_id: str = "c") -> Listed:
-    listed = cluster(cluster_id)
-    return replace(listed, cluster=replace(listed.cluster, tags=tuple(sorted(tags.items()))))
+    state = ClusterState(status="200", datastore="elasticsearch")
+    made = Cluster(id=cluster_id, state=state, tags=tuple(sorted(tags.items())))
+    return Listed(project_id="p1", region=None, cluster=made)
 
 
 def labels_of(found: Discovery) -> dict[str, str]:

@@ -45,6 +45,7 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.spine
+	$(BIN)/python -m tests.benchmarks.makespan
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --quiet .

@@ -1139,7 +1139,12 @@ class Campaign:
     def _look_again(self, watch: Watch, now: float) -> None:
         """Decide anew when the project is looked at next, if anybody still needs it."""
         watch.due_at = math.inf
-        times = [self._wants_look_at(self._tracks[position], now) for position in watch.followed]
+        # What was found of a target is about to move it on, and then says when to look again.
+        times = [
+            self._wants_look_at(self._tracks[position], now)
+            for position in watch.followed
+            if position not in self._findings
+        ]
         if watch.soaking and self._soak:
             soonest = now + self.policy.poll_every
             times.append(min(soonest, self._soak.ends_at) if now < self._soak.ends_at else soonest)

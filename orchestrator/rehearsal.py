@@ -93,6 +93,8 @@ class RehearsedRun:
     """Seconds that went elsewhere: `WAVES`, `WINDOW`, `LOOKS`, `LAST`."""
     most_at_once: int
     most_in_an_hour: int
+    held: Mapping[int, float]
+    """For how many seconds each target held its slot, by position."""
     least: float
     """Seconds below which no order of these restarts in these waves could have come."""
 
@@ -298,11 +300,11 @@ class _Run:
         self.bound: dict[Limit, float] = dict.fromkeys(limits_of(plan), 0.0)
         self.waited: dict[str, float] = defaultdict(float)
         self.starts: list[float] = []
-        self.spans: dict[int, float] = {}
+        self.held: dict[int, float] = {}
         self.at_once = _Turnstile(Concurrency(1), len(plan.targets))
         self.places: dict[Gate, _Turnstile] = {}
         self._limits = Limits(limits_of(plan), plan.targets)
-        self._held: dict[int, _Held] = {}
+        self._latest: dict[int, _Held] = {}
         self._last_start: float | None = None
         self._opened_at = -math.inf
         self._wave_of = {p: n for n, wave in enumerate(plan.waves) for p in wave.targets}
@@ -342,7 +344,7 @@ class _Run:
         places = (*places, self.at_once)
         for place in places:
             place.take(now)
-        self._held[event.target] = _Held(now, places)
+        self._latest[event.target] = _Held(now, places)
         self.starts.append(now)
         self._last_start = now
 
@@ -372,14 +374,14 @@ class _Run:
         return opens_at is not None and now < opens_at
 
     def _go_on(self, event: TargetEvent) -> None:
-        held, change = self._held.get(event.target), change_of(event)
+        held, change = self._latest.get(event.target), change_of(event)
         if held is not None and change is not None:
             held.change(change, event.at)
         if isinstance(event, TargetEnded):
             self.outcomes[event.target] = event.outcome
             self.waves[self._wave_of[event.target]].ended = event.at
             if held is not None:
-                self.spans[event.target] = event.at - held.granted_at
+                self.held[event.target] = event.at - held.granted_at
         elif isinstance(event, TargetRelapsed):
             self.outcomes[event.target] = Outcome.FAILED
 
@@ -392,7 +394,7 @@ class _Run:
         """
         least = 0.0
         for wave in self.plan.waves:
-            jobs = [(self.plan.targets[p], self.spans[p]) for p in wave.targets if p in self.spans]
+            jobs = [(self.plan.targets[p], self.held[p]) for p in wave.targets if p in self.held]
             if jobs:
                 least += least_time(jobs, limits_of(self.plan)) + wave.soak
         return least
@@ -453,6 +455,7 @@ def analyse(plan: Plan, events: Iterable[Event]) -> RehearsedRun:
         waited=dict(run.waited),
         most_at_once=run.at_once.most,
         most_in_an_hour=_most_within(HOUR, run.starts),
+        held=run.held,
         least=run.least(),
     )
 

@@ -44,6 +44,7 @@ MOST_STARTS = 5_000
 """About so many restarts a rehearsal plays, over all its runs, unless told otherwise."""
 
 _MOST_RUNS = 50
+_RARELY = 1e-6
 _NO_TIME = Uniform(0.0, 0.0)
 _ROLLING_NODES = "3"
 
@@ -155,20 +156,26 @@ def rehearse_plan(
         TakesTooLongError: it took longer than that, or a run does not come to an end.
     """
     stage = _Stage(plan, model, known, at, give_up_at=time.monotonic() + patience)
-    tick = plan.policy.poll_every if len(plan.targets) > EXACT else 0.0
+    tick = _tick_for(plan, model)
     runs: list[RehearsedRun] = []
     for seed in seeds:
-        runs.append(run_in_virtual_time(stage.play, seed, tick=_fitting(tick, plan.policy)))
+        runs.append(run_in_virtual_time(stage.play, seed, tick=tick))
         played(len(runs))
     return Rehearsal(began_at=at, runs=tuple(runs))
 
 
-def _fitting(tick: float, policy: Policy) -> float:
-    """Return a step of about this length that divides the shortest interval of any rate."""
-    spans = [limit.per + GUARD for limit in policy.limits if isinstance(limit, Rate)]
-    if not tick or not spans:
-        return tick
-    return min(spans) / max(1, round(min(spans) / tick))
+def _tick_for(plan: Plan, model: Model) -> float:
+    """Return the steps in which time goes: that of looks for large fleets, else to the instant.
+
+    No restart may begin and end between two steps, or it would not be seen; and the steps divide
+    the shortest interval of any rate, or each window would seem longer than it is.
+    """
+    step = plan.policy.poll_every
+    shortest = min((one.span.at(_RARELY) for one in model.kinds), default=0.0)
+    if len(plan.targets) <= EXACT or shortest <= 2 * step:
+        return 0.0
+    spans = [limit.per + GUARD for limit in plan.policy.limits if isinstance(limit, Rate)]
+    return min(spans) / max(1, round(min(spans) / step)) if spans else step
 
 
 @dataclass(slots=True)

@@ -1317,6 +1317,18 @@ def test_a_resume_may_bring_another_window() -> None:
     assert [event.at for event in again.asked] == [1_010.0]
 
 
+def test_a_restart_is_looked_at_no_more_than_it_takes() -> None:
+    """Its baseline, its begin and its end once each, and twice while it proves to be stable."""
+    play = Play(1, same_until=lambda _: 1031.0)
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.wait(28.0)
+    play.see(IDLE, within=40.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert play.looks == 5
+
+
 def test_looks_that_would_show_nothing_new_can_be_spared() -> None:
     """Who knows until when a cluster stays as it is looks then, in whole steps, and when proved."""
     knowing = Play(1, same_until=lambda _: 1031.0)

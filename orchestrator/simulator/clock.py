@@ -20,6 +20,12 @@ ResultT = TypeVar("ResultT")
 _CLOCK_RESOLUTION = 1e-6
 """Above zero, or rounding leaves a timer just ahead of the clock for ever."""
 
+_HAIR = 1e-6
+"""Seconds by which whoever waited is late: nobody may find that the moment has not quite come."""
+
+_FUZZ = 1e-3
+"""The part of a tick by which something may be due after it and still belongs to it."""
+
 
 class _JumpingSelector(selectors.SelectSelector):
     """A selector that never blocks: it moves the clock by the time it was asked to wait.
@@ -42,11 +48,10 @@ class _JumpingSelector(selectors.SelectSelector):
             if timeout is None:
                 raise RuntimeError("everything waits for something that will never happen")
             due_at = self.now + max(timeout, 0.0)
-            ticked = due_at
             if self._tick:
-                ticked = math.ceil((due_at - _CLOCK_RESOLUTION) / self._tick) * self._tick
-            # What is due within the resolution of the clock must not wait for a whole tick.
-            self.now = max(due_at, ticked)
+                ticks = math.ceil((due_at - _FUZZ * self._tick) / self._tick)
+                due_at = max(due_at, ticks * self._tick)
+            self.now = due_at + _HAIR
         return ready
 
 

@@ -165,14 +165,12 @@ class _Reasons:
 
     def _of_paces(self) -> Iterator[Wait]:
         for pace, count in self._paced.items():
-            frees_at = pace.frees_at(self._now)
-            apart = f", then one every {1 / pace.rate:.3g} s" if pace.is_slowed else ""
             yield Wait(
                 count=count,
                 cause=Cause.PACE,
                 what=f"for the service's limit on {shown(pace.name)}",
-                when=f"next in {spell_until(frees_at - self._now)}{apart}",
-                until=frees_at,
+                when=pace_words(pace, self._now),
+                until=pace.frees_at(self._now),
             )
 
     def _of_doors(self) -> Iterator[Wait]:
@@ -235,3 +233,9 @@ def next_words(gate: Gate, now: float) -> str:
     if gate.down:
         return "next when one ends or recovers"
     return "next when one ends" if isinstance(gate.limit, Concurrency) else "next after an answer"
+
+
+def pace_words(pace: Pace, now: float) -> str:
+    """Say when the next of an account may start, and how fast others may follow."""
+    apart = f", then one every {1 / pace.rate:.3g} s" if pace.is_slowed else ""
+    return f"next in {spell_until(pace.frees_at(now) - now)}{apart}"

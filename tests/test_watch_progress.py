@@ -26,6 +26,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetRelapsed,
     TargetResolved,
+    Verdict,
 )
 from orchestrator.watch.progress import (
     HEARTBEAT_EVERY,
@@ -216,6 +217,23 @@ def test_failures_are_counted_on_every_line_from_the_first_on() -> None:
     assert stage.new().endswith(": status 303, failures 2 of 3 allowed\n")
     stage.tell(RunFinished(at=15.0, outcome="completed", exit_code=1))
     assert stage.new().endswith(", failures 2 of 3 allowed\n")
+
+
+def test_a_throttled_account_is_told_once() -> None:
+    """Of many calls that met the limit one line tells, with the wait and the pace after it."""
+    stage = Stage(fleet(12), Concurrency(4))
+    stage.plain()
+    stage.start(0.0)
+    stage.new()
+    for target in range(4):
+        stage.answer(target, 1.0, Verdict.THROTTLED)
+    assert stage.new() == (
+        "01:00:01Z throttled with the credential; next in 2 s, then one every 0.5 s\n"
+    )
+    for at, is_told in ((10.0, False), (80.0, True)):
+        stage.start(at)
+        stage.answer(next(iter(stage.campaign.tracks)), at + 1.0, Verdict.THROTTLED)
+        assert ("throttled with the credential" in stage.new()) == is_told
 
 
 def test_small_steps_are_not_told() -> None:

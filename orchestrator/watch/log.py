@@ -62,6 +62,7 @@ from orchestrator.model import (
 )
 from orchestrator.plan import Plan
 from orchestrator.secret import blot
+from orchestrator.span import format_seconds
 
 LEVELS = ("debug", "info", "warning", "error")
 """What `open_log` takes as a level, from everything to hardly anything."""
@@ -512,6 +513,8 @@ def _answer_facts(answer: Answer) -> Facts:
     facts["took_s"] = round(answer.answered_at - answer.sent_at, 3)
     if answer.retry_after is not None:
         facts["retry_after_s"] = answer.retry_after
+    if answer.throttle is not None:
+        facts["limit"] = f"{answer.throttle.calls}/{format_seconds(answer.throttle.per)}"
     facts |= _error_facts(answer.error)
     if answer.status is not None:
         facts["status"] = answer.status

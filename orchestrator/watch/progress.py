@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 from orchestrator.campaign import Campaign
 from orchestrator.model import (
     AccountRefused,
+    Answer,
     Event,
     GateClosed,
     GateOpened,
     LimitsChanged,
     OrderRefused,
     Outcome,
+    RestartAnswered,
     RunAborted,
     RunContinued,
     RunFinished,
@@ -39,13 +41,14 @@ from orchestrator.model import (
     TargetEvent,
     TargetRelapsed,
     TargetResolved,
+    Verdict,
     WaveFinished,
     WaveOpened,
     WaveSoaking,
     WindowChanged,
 )
 from orchestrator.plan import window_of
-from orchestrator.waits import limit_words
+from orchestrator.waits import limit_words, pace_words
 from orchestrator.watch.picture import (
     Line,
     Tally,
@@ -162,6 +165,7 @@ class _Headlines:
         self._clock = clock_
         self._is_resumed = bool(self.tally.ended or campaign.tracks)
         self._troubles: dict[str, tuple[float, str]] = {}
+        self._throttled_until: dict[str, float] = {}
 
     def wall(self, at: float) -> datetime:
         """Return the wall clock time of a steady moment."""
@@ -173,6 +177,7 @@ class _Headlines:
         if isinstance(event, TargetEnded):
             seconds = self.tally.running_for(event.target, event.at)
         self.tally.saw(event)
+        line: Line | None
         match event:
             case TargetEnded():
                 line = self._outcome(event, seconds)
@@ -183,11 +188,13 @@ class _Headlines:
             case TargetResolved():
                 by = f"resolved by {shown(event.by)}"
                 line = Line(f"{event.outcome.value} {self._name(event.target)}: {by}")
+            case RestartAnswered(answer=Answer(verdict=Verdict.THROTTLED)):
+                line = self._throttled(event)
             case TargetEvent():
-                return None
+                line = None
             case _:
                 line = self._of_run(event)
-        return self._stamped(line, event.at)
+        return None if line is None else self._stamped(line, event.at)
 
     def of_notice(self, notice: str, facts: Mapping[str, object]) -> Line | None:
         """Return the line that a notice is worth; the same trouble is news only once."""
@@ -215,6 +222,18 @@ class _Headlines:
         if left is not None:
             parts.append(f"{about(left)} left")
         return self._stamped(Line("; ".join(parts), Tone.FAINT), now)
+
+    def _throttled(self, event: RestartAnswered) -> Line | None:
+        """Say that an account is held back; of many calls that are, once for all."""
+        project_id = self._campaign.plan.targets[event.target].project_id
+        pace = self._campaign.paces.of(project_id)
+        if event.at < self._throttled_until.get(pace.name, -math.inf):
+            return None
+        self._throttled_until[pace.name] = max(pace.opens_at, event.at + HEARTBEAT_EVERY)
+        error = event.answer.error
+        why = f": {shown(error.message)}" if error is not None else ""
+        when = pace_words(pace, event.at)
+        return Line(f"throttled with {shown(pace.name)}{why}; {when}", Tone.WARN)
 
     def _outcome(self, event: TargetEnded, seconds: float | None) -> Line:
         words = [event.outcome.value, self._name(event.target)]

@@ -10,8 +10,11 @@ from orchestrator import load_settings
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
 from orchestrator.fleet import Fleet
+from orchestrator.limits import Concurrency
+from orchestrator.model import Outcome
 from orchestrator.session import Result, Simulation, restart_fleet, serve_simulator
 from orchestrator.simulator import Record, invent_targets, judge, read_trace
+from tests.stories.night import Night, fleet
 from tests.stories.test_http import QUICK, report_of
 
 CLUSTERS = 24
@@ -126,3 +129,37 @@ def test_throttled_looks_slow_down_and_harm_nobody(tmp_path: Path) -> None:
     throttled = [one for one in mine if one.status == 429]
     assert 1 <= len(throttled) <= max(3, len(mine) // 5)
     assert all(one.status == 200 for one in looks if one.project_id != slow)
+
+
+def test_a_limit_that_is_told_costs_hardly_more_than_it_has_to() -> None:
+    """A hundred restarts under ten a minute: few 429s, and a twelfth more time than is needed."""
+    morning = Night(
+        targets=fleet(100, 4),
+        scenario='[throttle]\nwrites = "10/1m"\n[restart]\nduration = "10s"\n',
+        policy={"limits": (Concurrency(10),), "stable_for": 5.0},
+    ).run()
+    assert morning.outcomes() == {Outcome.RESTARTED: 100}
+    assert morning.judged().broken == ()
+    refused = sum(one.what == "refused" for one in morning.trace)
+    assert 1 <= refused <= 10
+    least = 90 / 10 * 60
+    starts = [one.at for one in morning.trace if one.what == "executed"]
+    assert max(starts) - min(starts) < least * 13 / 12 + 60
+
+
+def test_a_429_now_and_then_besides_a_limit_does_no_harm() -> None:
+    """Refusals by chance on top of a limit slow the run down a little, and are few in all."""
+    morning = Night(
+        targets=fleet(100, 4),
+        scenario="""
+            [throttle]
+            writes = "5/1m"
+            [faults]
+            throttled = 0.02
+            [restart]
+            duration = "40s"
+        """,
+        policy={"limits": (Concurrency(10),)},
+    ).run()
+    assert morning.outcomes() == {Outcome.RESTARTED: 100}
+    assert sum(one.what == "refused" for one in morning.trace) <= 25

@@ -80,7 +80,7 @@ def is_known(region: str) -> bool:
 
 def nearest_known(region: str) -> str | None:
     """Return the known region whose name comes nearest, if one is near at all."""
-    near = difflib.get_close_matches(region, sorted(_WITH_CSS), n=1)
+    near = difflib.get_close_matches(plain(region), sorted(_WITH_CSS), n=1)
     return near[0] if near else None
 
 

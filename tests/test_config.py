@@ -860,6 +860,7 @@ def test_regions_nobody_knows() -> None:
     assert doubt is not None
     for words in ("cn-nroth-4", "https://css.cn-nroth-4.myhuaweicloud.com", "cn-north-4)", "=URL"):
         assert words in doubt
+    assert "(the nearest known is cn-north-4)" in str(cloud.doubt_about("p", "CN-North-4"))
     assert "nearest" not in str(cloud.doubt_about("p", "zz"))
     assert cloud.doubt_about("p", "cn-north-9") is None
     assert CloudSettings().doubt_about("p", None) is None

@@ -30,7 +30,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from orchestrator.access import open_access
 from orchestrator.campaign import FRESH_FOR, Campaign
 from orchestrator.config import CloudSettings, Settings, load_settings, user_config_file
-from orchestrator.css import CssClient, NoCredentials, Prompt
+from orchestrator.css import CssClient, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
 from orchestrator.fleet import Fleet
@@ -60,6 +60,7 @@ from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, w
 from orchestrator.preflight import prepare, window_at
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
+from orchestrator.simulator.auth import Mode
 from orchestrator.simulator.server import serve
 from orchestrator.span import format_span
 from orchestrator.survey import Sight, Survey, fitted, survey_fleet
@@ -679,26 +680,36 @@ async def _open_service(
     environ: Mapping[str, str] | None,
     prompt: Prompt | None,
 ) -> AsyncIterator[_Service]:
-    if simulation is None:
-        regions = {target.project_id: target.region for target in reversed(plan.targets)}
-        async with open_access(
-            settings.cloud, regions, clock.now, environ=environ, prompt=prompt
-        ) as access:
-            yield _Service(access.client, access.book.accounts)
-        return
-    async with (
-        serve_simulator(plan.targets, simulation) as url,
-        CssClient(
-            partial(_always, url),
-            NoCredentials(),
-            clock.now,
-            request_timeout=settings.cloud.request_timeout,
-            connections=settings.cloud.connections,
-        ) as client,
-    ):
-        # Nothing is sent with them, but whose limits count whom is as in earnest.
-        projects = settings.cloud.projects.items()
-        yield _Service(client, {name: one.credentials for name, one in projects if one.credentials})
+    regions = {target.project_id: target.region for target in reversed(plan.targets)}
+    async with AsyncExitStack() as stack:
+        cloud = settings.cloud
+        if simulation is not None:
+            url = await stack.enter_async_context(serve_simulator(plan.targets, simulation))
+            cloud = _simulated(cloud, simulation, url)
+        access = await stack.enter_async_context(
+            open_access(cloud, regions, clock.now, environ=environ, prompt=prompt)
+        )
+        accounts = dict(access.book.accounts)
+        if simulation is not None:
+            # Even if nothing is sent with them, whose limits count whom is as in earnest.
+            for project_id, project in settings.cloud.projects.items():
+                if project.credentials is not None:
+                    accounts.setdefault(project_id, project.credentials)
+        yield _Service(access.client, accounts)
+
+
+def _simulated(cloud: CloudSettings, simulation: Simulation, url: str) -> CloudSettings:
+    """Return the simulator's place; no credential is needed there unless its scenario asks."""
+    is_asked = simulation.scenario.auth.mode is not Mode.OFF
+    return CloudSettings(
+        endpoint=url,
+        iam_endpoint=url,
+        metadata_endpoint=url,
+        request_timeout=cloud.request_timeout,
+        connections=cloud.connections,
+        projects=cloud.projects if is_asked else {},
+        credentials=cloud.credentials if is_asked else {},
+    )
 
 
 @asynccontextmanager
@@ -734,10 +745,6 @@ def _calm_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _always(url: str, _project_id: str, _region: str | None) -> str:
-    return url
 
 
 @contextmanager

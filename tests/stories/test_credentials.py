@@ -183,6 +183,21 @@ def test_a_key_of_an_agency_is_enough(tmp_path: Path) -> None:
     assert not [one for one in records if one.what is What.DENIED]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_rehearsal_against_a_simulator_that_asks(tmp_path: Path, *, asks: bool) -> None:
+    """`--simulate` needs the settings' credentials if its scenario asks for any, and only then."""
+    fleet_file(tmp_path, "fleet.csv", invent_targets(6, 2, 3))
+    (tmp_path / "scenario.toml").write_text(SCENARIO if asks else SCENARIO.partition("[auth]")[0])
+    settings(tmp_path, KEYS, ak=AK, **({"sk": SK} if asks else {}))
+    process = start(
+        tmp_path, "restart", "fleet.csv", "--yes", "--simulate", "--scenario", "scenario.toml",
+        "--trace", "trace.jsonl", "--report", "report.json", *QUICK,
+    )  # fmt: skip
+    assert process.wait(60) == ExitCode.OK, said(tmp_path)
+    names = {one.credential for one in trace_of(tmp_path) if one.what is What.RECEIVED}
+    assert names == ({AK} if asks else {None})
+
+
 def test_a_credential_that_is_missing_sends_nothing(tmp_path: Path) -> None:
     """What can be known to be wrong is told before a run begins, and no run is made of it."""
     targets: tuple[Target, ...] = invent_targets(4, 2, 3)

@@ -26,6 +26,7 @@ from orchestrator.errors import (
     CloudError,
     ExitCode,
     GoneError,
+    HeldBackError,
     JournalError,
     LeaseError,
     UnavailableError,
@@ -38,6 +39,7 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
+    Objection,
     Outcome,
     RestartAnswered,
     RestartRequested,
@@ -50,6 +52,7 @@ from orchestrator.model import (
     Target,
     TargetEnded,
     Verdict,
+    no_objection,
 )
 from orchestrator.orders import Order
 from orchestrator.report import exit_code_for
@@ -78,8 +81,19 @@ class Clock(Protocol):
 class Cloud(Protocol):
     """The service, as far as a run needs it."""
 
-    async def restart(self, target: Target, request_id: str) -> Answer:
-        """Ask for one restart; whatever happens on the way is in the answer, never raised."""
+    async def restart(
+        self, target: Target, request_id: str, objection: Objection = no_objection
+    ) -> Answer:
+        """Ask for one restart; whatever happens on the way is in the answer, never raised.
+
+        Args:
+            target: what to restart.
+            request_id: our name for the call.
+            objection: asked again in the moment in which the call would leave.
+
+        Raises:
+            HeldBackError: there was an objection; no byte of it left.
+        """
 
     async def list_clusters(
         self, project_id: str, region: str | None
@@ -496,32 +510,42 @@ class Engine:
             await bell.wait()
 
     async def _call(self, event: RestartRequested) -> None:
-        withdrawn = self._why_not(event)
-        if withdrawn is not None:
-            self._put(
-                lambda now: [
-                    RestartWithdrawn(
-                        at=now, target=event.target, attempt=event.attempt, reason=withdrawn
-                    )
-                ]
-            )
-            return
+        objection = partial(self._why_not, event)
+        withdrawn = objection()
+        if withdrawn is None:
+            try:
+                answer = await self._ask(event, objection)
+            except HeldBackError as error:
+                withdrawn = str(error)
+            else:
+                self._put(
+                    lambda now: [
+                        RestartAnswered(
+                            at=now, target=event.target, attempt=event.attempt, answer=answer
+                        )
+                    ]
+                )
+                return
+        self._put(
+            lambda now: [
+                RestartWithdrawn(
+                    at=now, target=event.target, attempt=event.attempt, reason=withdrawn
+                )
+            ]
+        )
+
+    async def _ask(self, event: RestartRequested, objection: Objection) -> Answer:
         target = self._campaign.plan.targets[event.target]
         self._calling += 1
         try:
-            answer = await self._cloud.restart(target, event.request_id)
+            return await self._cloud.restart(target, event.request_id, objection)
         finally:
             self._calling -= 1
             if not self._calling:
                 self._all_back.set()
-        self._put(
-            lambda now: [
-                RestartAnswered(at=now, target=event.target, attempt=event.attempt, answer=answer)
-            ]
-        )
 
     def _why_not(self, event: RestartRequested) -> str | None:
-        """Ask once more, right before the call, whether it may be made; return why not."""
+        """Ask once more, right before the call leaves, whether it may; return why not."""
         return self._campaign.objection(event, self._clock.now())
 
     def _begin_look(self, look: Look | LookAt | AskGate, tasks: TaskGroup) -> None:

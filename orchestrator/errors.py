@@ -9,6 +9,7 @@
     ├── UnavailableError              4   not possible now; nothing was lost
     │   ├── JournalError              4   the journal cannot be read or written
     │   └── LeaseError                4   another runner works on this run
+    ├── HeldBackError                 1   a restart was kept from leaving at the last moment
     ├── CloudError                    1   a look at the service did not succeed
     │   └── GoneError                 1   the service does not know the cluster, or not for us
     ├── NothingFoundError             1   what was looked for is not there; nothing was written
@@ -81,6 +82,10 @@ class JournalError(UnavailableError):
 
 class LeaseError(UnavailableError):
     """Another runner works on this run, or took it over."""
+
+
+class HeldBackError(OrchestratorError):
+    """A restart was not sent, because right before it left it was not allowed any more."""
 
 
 class CloudError(OrchestratorError):

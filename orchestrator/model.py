@@ -332,6 +332,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """The limit that a 429 named."""
 
 
+Objection = Callable[[], str | None]
+"""Asked in the moment in which a restart would leave: why it must not, or None if it may."""
+
+
+def no_objection() -> None:
+    """Let it leave."""
+
+
 # ---------------------------------------------------------------------------------------- events
 
 

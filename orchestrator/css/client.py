@@ -47,8 +47,17 @@ from orchestrator.css.listing import ClusterT, Page, Pass, missing
 from orchestrator.css.pacing import PATIENCE, Looks
 from orchestrator.css.tls import USUAL, Tls
 from orchestrator.css.turnstile import Renew, Turnstile
-from orchestrator.errors import CloudError, OrchestratorError, UsageError
-from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Target, Verdict
+from orchestrator.errors import CloudError, HeldBackError, OrchestratorError, UsageError
+from orchestrator.model import (
+    Answer,
+    Call,
+    ClusterState,
+    ErrorInfo,
+    Objection,
+    Target,
+    Verdict,
+    no_objection,
+)
 from orchestrator.span import format_span
 
 SMALL_BODY = 1024 * 1024
@@ -115,6 +124,8 @@ class _Request(NamedTuple):
     body: bytes = b""
     leave_by: float = math.inf
     """The steady moment after which it must not leave any more."""
+    objection: Objection = no_objection
+    """Asked in the moment in which it would leave."""
 
 
 class _Sent(NamedTuple):
@@ -179,8 +190,14 @@ class CssClient:
 
     # ---------------------------------------------------------------------------------- restart
 
-    async def restart(self, target: Target, request_id: str) -> Answer:
-        """Ask for one restart; whatever happens on the way is in the answer, never raised."""
+    async def restart(
+        self, target: Target, request_id: str, objection: Objection = no_objection
+    ) -> Answer:
+        """Ask for one restart; whatever happens on the way is in the answer, never raised.
+
+        Raises:
+            HeldBackError: there was an objection when it would have left; no byte of it did.
+        """
         sent_at = self._now()
         try:
             endpoint = self._endpoint(target.project_id, target.region)
@@ -188,11 +205,15 @@ class CssClient:
             looks = self._looks_of(target.project_id)
             looks.restart_begins()
             try:
-                reply = await self._post(target, endpoint, verb, request_id)
+                reply = await self._post(target, endpoint, verb, request_id, objection)
                 if verb != _OLD_ROLLING and target.kind.call is Call.ROLLING:
-                    reply = await self._spelled_otherwise(reply, target, endpoint, request_id)
+                    reply = await self._spelled_otherwise(
+                        reply, target, endpoint, request_id, objection
+                    )
             finally:
                 looks.restart_ended()
+        except HeldBackError:
+            raise
         except OrchestratorError as exc:
             return self._not_asked(exc, sent_at, request_id)
         except BrokenCallError as exc:
@@ -213,17 +234,29 @@ class CssClient:
         return _OLD_ROLLING if is_old else verb
 
     async def _spelled_otherwise(
-        self, reply: Reply, target: Target, endpoint: Endpoint, request_id: str
+        self,
+        reply: Reply,
+        target: Target,
+        endpoint: Endpoint,
+        request_id: str,
+        objection: Objection,
     ) -> Reply:
         """Return `reply`, or that to the older spelling if nobody there knows the newer one."""
         if not knows_no_such_call(reply.status, reply.body):
             return reply
-        other = await self._post(target, endpoint, _OLD_ROLLING, request_id)
+        other = await self._post(target, endpoint, _OLD_ROLLING, request_id, objection)
         if not knows_no_such_call(other.status, other.body):
             self._old_rolling.add(endpoint.base)
         return other
 
-    async def _post(self, target: Target, endpoint: Endpoint, verb: str, request_id: str) -> Reply:
+    async def _post(
+        self,
+        target: Target,
+        endpoint: Endpoint,
+        verb: str,
+        request_id: str,
+        objection: Objection,
+    ) -> Reply:
         """Ask for the restart in one spelling."""
         version = _PATHS[target.kind.call][0]
         url = endpoint.url(version, target.project_id, target.cluster_id, verb)
@@ -231,8 +264,11 @@ class CssClient:
         body = _body_of(target)
         leave_by = self._now() + LEAVES_WITHIN
         return await self._send(
-            _Request("POST", target.project_id, endpoint, url, headers, SMALL_BODY, body, leave_by)
-        )
+            _Request(
+                "POST", target.project_id, endpoint, url, headers, SMALL_BODY, body, leave_by,
+                objection,
+            )
+        )  # fmt: skip
 
     def _not_asked(self, error: OrchestratorError, sent_at: float, request_id: str) -> Answer:
         """Return the answer of a call that was not made, for want of an address or a credential."""
@@ -502,7 +538,7 @@ class CssClient:
 
     async def _send_once(self, request: _Request) -> _Sent:
         """Make one call, once; what comes back has no credentials in it."""
-        method, project_id, endpoint, url, headers, most, body, leave_by = request
+        method, project_id, endpoint, url, headers, most, body, leave_by, objection = request
         signed = await self._credentials.headers(project_id, method, url, body)
         given_at = self._now()
         if given_at > leave_by:
@@ -512,7 +548,13 @@ class CssClient:
                 error_class=ErrorClass.UNSENT.value,
             )
         reply = await self._exchange.call(
-            method, url, {**signed, **headers}, endpoint=endpoint, body=body, most=most
+            method,
+            url,
+            {**signed, **headers},
+            endpoint=endpoint,
+            body=body,
+            most=most,
+            objection=objection,
         )
         if method != "GET" or reply.status != _OK:
             reply = _blotted(reply, signed)

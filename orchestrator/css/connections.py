@@ -20,6 +20,8 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from orchestrator.css.tls import Tls
+from orchestrator.errors import HeldBackError
+from orchestrator.model import Objection, no_objection
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
@@ -33,9 +35,11 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Passage:
     """How far one request has come on its way out."""
 
-    __slots__ = ("may_have_left", "transport")
+    __slots__ = ("may_have_left", "objection", "transport")
 
-    def __init__(self) -> None:
+    def __init__(self, objection: Objection = no_objection) -> None:
+        self.objection = objection
+        """Asked in the moment in which it would leave."""
         self.may_have_left = True
         self.transport: asyncio.Transport | None = None
 
@@ -77,6 +81,11 @@ class Connections(aiohttp.TCPConnector):
             if not self._is_stale(connection):
                 break
             connection.close()
+        # Whoever waited long for a connection may not be wanted any more.
+        reason = mine.objection()
+        if reason is not None:
+            connection.release()
+            raise HeldBackError(reason)
         mine.may_have_left = True
         mine.transport = connection.transport
         return connection

@@ -23,6 +23,7 @@ from orchestrator.css.credentials import CONTENT_TYPE
 from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.mishaps import mishap_of
 from orchestrator.css.tls import Tls
+from orchestrator.model import Objection, no_objection
 
 _HEADER_BYTES = 65_536
 
@@ -116,15 +117,17 @@ class Exchange:
         endpoint: Endpoint,
         most: int,
         body: bytes = b"",
+        objection: Objection = no_objection,
     ) -> Reply:
         """Make one call and read its answer, of at most `most` bytes.
 
         Raises:
+            HeldBackError: there was an objection once it had a connection; nothing of it left.
             BrokenCallError: there is no whole answer.
         """
         if self._session is None:
             raise BrokenCallError("the client is not open", may_have_left=False)
-        way = Passage()
+        way = Passage(objection)
         token = passage.set(way)
         reply = status = None
         try:

@@ -16,8 +16,18 @@ from typing import Protocol
 
 import anyio
 
-from orchestrator.errors import CloudError, GoneError
-from orchestrator.model import Answer, Call, ClusterState, ErrorInfo, Kind, Target, Verdict
+from orchestrator.errors import CloudError, GoneError, HeldBackError
+from orchestrator.model import (
+    Answer,
+    Call,
+    ClusterState,
+    ErrorInfo,
+    Kind,
+    Objection,
+    Target,
+    Verdict,
+    no_objection,
+)
 from orchestrator.simulator.replies import Hang, Reply
 from orchestrator.simulator.service import Ask, Done, Handling, Reading, Service
 from orchestrator.simulator.trace import Tracer, What, note, note_ending, note_execution
@@ -97,8 +107,17 @@ class MemoryCloud:
         self._order = itertools.count()
         self._projects: dict[str, _Project] = {}
 
-    async def restart(self, target: Target, request_id: str) -> Answer:
-        """Ask for one restart; whatever happens on the way is in the answer, never raised."""
+    async def restart(
+        self, target: Target, request_id: str, objection: Objection = no_objection
+    ) -> Answer:
+        """Ask for one restart; whatever happens on the way is in the answer, never raised.
+
+        Raises:
+            HeldBackError: there was an objection; nothing was asked.
+        """
+        reason = objection()
+        if reason is not None:
+            raise HeldBackError(reason)
         sent_at = self._now()
         pending = self._send(
             Ask(

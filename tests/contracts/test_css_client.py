@@ -28,7 +28,7 @@ from orchestrator.css.connections import Connections
 from orchestrator.css.endpoints import read_endpoint
 from orchestrator.css.tls import Tls
 from orchestrator.engine import Cloud
-from orchestrator.errors import CloudError, GoneError, UsageError
+from orchestrator.errors import CloudError, GoneError, HeldBackError, UsageError
 from orchestrator.model import Answer, ClusterState, Kind, Target, Verdict
 
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -344,6 +344,48 @@ def test_waiting_for_a_connection() -> None:
         assert all(a.verdict is Verdict.UNSENT for a in answers_given if a not in sent)
 
     run(story())
+
+
+def test_who_waited_for_a_connection_is_asked_again() -> None:
+    """An objection that came up while a restart waited for a connection keeps it from leaving."""
+    objections: list[str] = []
+
+    async def story() -> None:
+        async with serving(answers) as server, client(server.port, connections=1) as css:
+            assert (await css.restart(TARGET, "r-1", lambda: None)).verdict is Verdict.ACCEPTED
+            with pytest.raises(HeldBackError, match="paused by ana"):
+                await css.restart(TARGET, "r-2", lambda: "paused by ana")
+            # The connection that it did not use serves the next.
+            assert (await css.restart(TARGET, "r-3")).verdict is Verdict.ACCEPTED
+            assert len(server.requests) == 2
+        async with serving(_answers_late) as server, client(server.port, connections=1) as css:
+            async with asyncio.TaskGroup() as tasks:
+                first = tasks.create_task(css.restart(TARGET, "r-1"))
+                await asyncio.sleep(0.05)
+                held = tasks.create_task(
+                    _held(css.restart(TARGET, "r-2", lambda: next(iter(objections), None)))
+                )
+                await asyncio.sleep(0.05)
+                objections.append("drained by ana")
+            assert first.result().verdict is Verdict.ACCEPTED
+            assert held.result() == "drained by ana"
+            assert len(server.requests) == 1
+
+    run(story())
+
+
+async def _held(restart: Coroutine[object, object, Answer]) -> str:
+    with pytest.raises(HeldBackError) as held:
+        await restart
+    return str(held.value)
+
+
+async def _answers_late(server: RawServer, reader: asyncio.StreamReader, writer: object) -> None:
+    assert isinstance(writer, asyncio.StreamWriter)
+    await server.read(reader)
+    await asyncio.sleep(0.3)
+    writer.write(OK)
+    await reader.read()
 
 
 async def _never_answers(server: RawServer, reader: asyncio.StreamReader, _writer: object) -> None:

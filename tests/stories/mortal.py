@@ -21,7 +21,14 @@ from orchestrator.css import CssClient, NoCredentials
 from orchestrator.engine import Cloud
 from orchestrator.journal import RunJournal, SqliteStore, open_store
 from orchestrator.limits import Start
-from orchestrator.model import Answer, ClusterState, Event, Target
+from orchestrator.model import (
+    Answer,
+    ClusterState,
+    Event,
+    Objection,
+    Target,
+    no_objection,
+)
 from orchestrator.session import carry_out
 
 IN_FLIGHT = 0.03
@@ -95,11 +102,13 @@ class MortalCloud:
         self._cloud = cloud
         self._fate = fate
 
-    async def restart(self, target: Target, request_id: str) -> Answer:
+    async def restart(
+        self, target: Target, request_id: str, objection: Objection = no_objection
+    ) -> Answer:
         self._fate.point()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._die_meanwhile)
-            answer = await self._cloud.restart(target, request_id)
+            answer = await self._cloud.restart(target, request_id, objection)
             tasks.cancel_scope.cancel()
         self._fate.point()
         return answer

@@ -36,13 +36,22 @@ def two_regions(folder: Path, fleets: Mapping[str, Sequence[Target]]) -> Iterato
 
 
 def orchestrator(
-    folder: Path, *arguments: str, **variables: str
+    folder: Path, *arguments: str, stdin: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "orchestrator", *arguments],
         cwd=folder, env={**environment(folder), **variables},
-        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False, input=stdin,
     )  # fmt: skip
+
+
+def write_settings(folder: Path, fleets: Mapping[str, Sequence[Target]]) -> None:
+    """Say in the settings which project is in which region."""
+    settings = "".join(
+        f'[cloud.projects.{targets[0].project_id}]\nregion = "{region}"\n'
+        for region, targets in fleets.items()
+    )
+    (folder / "orchestrator.toml").write_text(settings)
 
 
 def executed(folder: Path, region: str) -> set[str]:
@@ -65,23 +74,37 @@ def test_projects_in_two_regions(tmp_path: Path, fleets: Mapping[str, Sequence[T
     """Projects are restarted in the region their settings name, at the address it has there."""
     everyone = [target for targets in fleets.values() for target in targets]
     (tmp_path / "fleet.csv").write_text(write_fleet(everyone, Format.CSV))
-    settings = "".join(
-        f'[cloud.projects.{targets[0].project_id}]\nregion = "{region}"\n'
-        for region, targets in fleets.items()
-    )
-    (tmp_path / "orchestrator.toml").write_text(settings)
+    write_settings(tmp_path, fleets)
     with two_regions(tmp_path, fleets) as variables:
         done = orchestrator(
             tmp_path, "restart", "fleet.csv", "--yes", "--report", "report.json", *QUICK,
             **variables,
         )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stderr
-    assert "warning" not in done.stderr
+    assert "known here" not in done.stderr
     report: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
     assert report["counts"]["restarted"] == 6
     assert {(t["cluster_id"], t["region"]) for t in report["targets"]} == {
         (target.cluster_id, region) for region, targets in fleets.items() for target in targets
     }
+    for region, targets in fleets.items():
+        assert executed(tmp_path, region) == {target.cluster_id for target in targets}
+
+
+def test_what_is_discovered_in_two_regions(
+    tmp_path: Path, fleets: Mapping[str, Sequence[Target]]
+) -> None:
+    """The projects of the settings are listed where they are; the fleet says so, piped or not."""
+    write_settings(tmp_path, fleets)
+    with two_regions(tmp_path, fleets) as variables:
+        found = orchestrator(tmp_path, "discover", **variables)
+        assert found.returncode == ExitCode.OK, found.stderr
+        (tmp_path / "orchestrator.toml").unlink()
+        done = orchestrator(
+            tmp_path, "restart", "-", "--expect", "6", *QUICK, stdin=found.stdout, **variables
+        )
+    assert "6 of 6 clusters in 2 projects" in found.stderr
+    assert done.returncode == ExitCode.OK, done.stderr
     for region, targets in fleets.items():
         assert executed(tmp_path, region) == {target.cluster_id for target in targets}
 

@@ -3,6 +3,7 @@
 All work on the file is done on the store's one thread; `writing.py` is what a run writes there.
 """
 
+import asyncio
 import os
 import random
 import sqlite3
@@ -33,7 +34,7 @@ from orchestrator.journal.store import (
     run_id_at,
     state_of,
 )
-from orchestrator.journal.thread import Worker
+from orchestrator.journal.thread import Worker, on_loop
 from orchestrator.journal.writing import Writing
 from orchestrator.limits import Start
 from orchestrator.model import Event
@@ -298,7 +299,8 @@ class SqliteJournal:
 
     async def write(self, decide: Decide) -> None:
         """Decide and record in one durable transaction; the thread does one after another."""
-        await self._worker.run(partial(self._writing.write, decide))
+        aside = partial(on_loop, asyncio.get_running_loop())
+        await self._worker.run(partial(self._writing.write, decide, aside))
 
     async def count_anew(self, horizon: float) -> None:
         """Have the next decision get every start that can still matter, ours among them."""

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -20,22 +20,64 @@ T = TypeVar("T")
 _JOIN_WITHIN = 1.0
 
 
-class _Job:
-    """One piece of work, and what came of it."""
+class Aside(Protocol):
+    """Has a piece of work done elsewhere, and returns or raises what it did."""
 
-    def __init__(self, work: Callable[[], object], loop: asyncio.AbstractEventLoop) -> None:
+    def __call__(self, work: Callable[[], T], /) -> T:
+        """Have it done, and wait."""
+
+
+class _Work(Generic[T]):
+    """A piece of work, and what came of it."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def do(self) -> None:
+        """Do it; whatever it raises belongs to who asked for it."""
+        try:
+            self._result = self._work()
+        except BaseException as exc:  # noqa: BLE001  it is raised where it was asked for
+            self._error = exc
+
+    def outcome(self) -> T:
+        """Return or raise what it did."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # it is what the work returned
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
+    """Have the loop do a piece of work, and wait for it; for jobs that the loop waits for.
+
+    Raises:
+        RuntimeError: the loop is closed.
+    """
+    piece = _Work(work)
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def do() -> None:
+        piece.do()
+        done.put(None)
+
+    loop.call_soon_threadsafe(do)
+    done.get()
+    return piece.outcome()
+
+
+class _Job(_Work[T]):
+    """A piece of work for the thread."""
+
+    def __init__(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(work)
         self._loop = loop
         self.done: asyncio.Future[None] = loop.create_future()
-        self.result: object = None
-        self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work, on the thread; whatever it raises belongs to the caller."""
-        try:
-            self.result = self._work()
-        except BaseException as exc:  # noqa: BLE001  it is raised where the job was asked for
-            self.error = exc
+        """Do the work, on the thread, and say so on the loop."""
+        self.do()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._tell)
 
@@ -48,7 +90,7 @@ class Worker:
     """A thread that does one job after another; it never keeps the process from ending."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -78,9 +120,7 @@ class Worker:
         self._jobs.put(job)
         with anyio.CancelScope(shield=True):
             await job.done
-        if job.error is not None:
-            raise job.error
-        return job.result  # type: ignore[return-value]  # it is what `work` returned
+        return job.outcome()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

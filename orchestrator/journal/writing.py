@@ -4,6 +4,8 @@ Rules:
 
 - Every write begins with BEGIN IMMEDIATE, so what a decision sees is what it is recorded with, and
   the lease that it looks at is the lease that it is written under.
+- Deciding and encoding is done on the event loop, while the thread waits with the lock: two threads
+  that both want the interpreter would take it from each other at every system call.
 - A batch is a handful of statements over `json_each`, however many events it has: SQLite works
   without the interpreter's lock, which a busy event loop gives back late. Moments go in as whole
   microseconds and are divided there, since SQLite's way from text to float is not exact.
@@ -12,6 +14,7 @@ Rules:
 """
 
 import contextlib
+import json
 import os
 import socket
 import sqlite3
@@ -20,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import codec, rows
@@ -36,6 +40,7 @@ from orchestrator.journal.store import (
     start_exists,
     start_of,
 )
+from orchestrator.journal.thread import Aside
 from orchestrator.limits import Start
 from orchestrator.model import Event, RestartRequested
 from orchestrator.orders import Order
@@ -92,6 +97,19 @@ class _Look:
     version: int
     seq: int
     foreign: list[Start]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """What a transaction writes, as its statements take it."""
+
+    events: Sequence[Event]
+    text: str = "[]"
+    last: codec.Row | None = None
+    steps: Sequence[tuple[str | None, str | None]] = ()
+    """For each step what changes and what is new; None where nothing does or is."""
+    unfit: Exception | None = None
+    """Why the events cannot be written, if they cannot."""
 
 
 class Writing:
@@ -188,17 +206,17 @@ class Writing:
 
     # .................................................................................... writing
 
-    def write(self, decide: Decide) -> None:
-        """Decide and record in one transaction."""
+    def write(self, decide: Decide, aside: Aside) -> None:
+        """Decide and record in one transaction; deciding and encoding are done `aside`."""
         self._check_open()
         with self._file.words("write to"):
             connection = self._file.begin()
             with self._undoing():
                 look = self._look(connection)
         with self._undoing():
-            events = decide(look.foreign)
-        if events or self._is_due():
-            self._seen = self._record(connection, events, look)
+            batch = aside(lambda: self._batch_of(decide(look.foreign)))
+        if batch.events or self._is_due():
+            self._seen = self._record(connection, batch, look)
         else:
             self._file.roll_back()
             self._seen = look.version
@@ -209,7 +227,8 @@ class Writing:
         check_evidence(events)
         with self._file.words("write to"), self._file.transaction() as connection:
             seq = connection.execute(_LAST_SEQ, (self._run,)).fetchone()[0]
-            self._insert(connection, [codec.event_to_row(event) for event in events], seq)
+            text = codec.to_text([codec.event_to_row(event) for event in events])
+            connection.execute(_INSERT_EVENTS, (self._run, seq + 1, text))
 
     def count_anew(self, horizon: float) -> None:
         """Have the next decision get every start that can still matter, ours among them."""
@@ -251,53 +270,61 @@ class Writing:
         changed = connection.execute(_CHANGED, (self._seen, self._world, self._run))
         return _Look(version, seq, [rows.start(row) for row in changed])
 
-    def _record(self, connection: sqlite3.Connection, events: Sequence[Event], look: _Look) -> int:
+    def _batch_of(self, events: Sequence[Event]) -> "_Batch":
+        try:
+            encoded = [codec.event_to_row(event) for event in events]
+            text = codec.to_text(encoded)
+            steps = [
+                (
+                    codec.to_text(list(step.changes.values())) if step.changes else None,
+                    codec.to_text(list(step.new.values())) if step.new else None,
+                )
+                for step in steps_of(events, self._latest)
+            ]
+        except (ValueError, OverflowError) as exc:
+            return _Batch(events=events, unfit=exc)
+        return _Batch(events=events, text=text, last=encoded[-1] if encoded else None, steps=steps)
+
+    def _record(self, connection: sqlite3.Connection, batch: "_Batch", look: _Look) -> int:
         """Write the batch down; return the ledger's version, the old one if no row changed."""
         version, beaten_at = look.version, self._heartbeat_at
-        encoded = [codec.event_to_row(event) for event in events]
         with self._file.words("write to"):
             with self._undoing():
-                if encoded:
-                    self._insert(connection, encoded, look.seq)
-                    version += self._keep_ledger(connection, events, version + 1)
+                if batch.unfit is not None:
+                    raise batch.unfit
+                if batch.events:
+                    connection.execute(_INSERT_EVENTS, (self._run, look.seq + 1, batch.text))
+                    version += self._keep_ledger(connection, batch, version + 1)
                 if self._is_due():
                     beaten_at = self._renew(connection)
                 self._refresh_axis(connection)
             try:
                 self._file.commit()
             except sqlite3.Error:
-                if not encoded or not self._came_through(look.seq + len(encoded), encoded[-1]):
+                last_seq = look.seq + len(batch.events)
+                if batch.last is None or not self._came_through(last_seq, batch.last):
                     raise
         self._heartbeat_at = beaten_at
-        for event in events:
+        for event in batch.events:
             if isinstance(event, RestartRequested):
                 self._latest[event.target] = max(event.attempt, self._latest[event.target])
         return version
 
-    def _insert(
-        self, connection: sqlite3.Connection, encoded: Sequence[codec.Row], seq: int
-    ) -> None:
-        connection.execute(_INSERT_EVENTS, (self._run, seq + 1, codec.to_text(encoded)))
-
-    def _keep_ledger(
-        self, connection: sqlite3.Connection, events: Sequence[Event], version: int
-    ) -> bool:
+    def _keep_ledger(self, connection: sqlite3.Connection, batch: "_Batch", version: int) -> bool:
         """Write what the batch means for the ledger; return whether any row changed."""
         touched = 0
         try:
-            for step in steps_of(events, self._latest):
-                if step.changes:
-                    text = codec.to_text(list(step.changes.values()))
-                    found = connection.execute(_CHANGE_STARTS, (version, self._run, text))
+            for changes, new in batch.steps:
+                if changes is not None:
+                    found = connection.execute(_CHANGE_STARTS, (version, self._run, changes))
                     touched += found.rowcount
-                if step.new:
-                    text = codec.to_text(list(step.new.values()))
+                if new is not None:
                     found = connection.execute(
-                        _INSERT_STARTS, (self._world, version, text, self._run)
+                        _INSERT_STARTS, (self._world, version, new, self._run)
                     )
                     touched += found.rowcount
         except sqlite3.IntegrityError as exc:
-            raise self._clash(connection, events) from exc
+            raise self._clash(connection, batch.events) from exc
         return touched > 0
 
     def _clash(self, connection: sqlite3.Connection, events: Sequence[Event]) -> JournalError:
@@ -346,7 +373,7 @@ class Writing:
         try:
             connection = self._file.begin()
             found = connection.execute(_EVENT, (self._run, seq)).fetchone()
-            is_there = bool(found == _as_kept(row))
+            is_there = found is not None and _is_kept_as(found, row)
             if is_there:
                 # Only a commit that succeeds tells that the disk works again.
                 save_axis(connection, self._file.axis)
@@ -362,6 +389,11 @@ class Writing:
         return is_there
 
 
-def _as_kept(row: codec.Row) -> tuple[float, str, int | None, str | None]:
+def _is_kept_as(found: tuple[Any, ...], row: codec.Row) -> bool:
+    """Whether a row of the table is this event; the same thing can be written in several ways."""
+    *columns, text = found
     at, kind, target, rest = row
-    return at / 1e6, kind, target, None if rest is None else codec.to_text(rest)
+    is_same = columns == [at / 1e6, kind, target]
+    if rest is None or text is None:
+        return is_same and rest is text
+    return is_same and bool(json.loads(text) == json.loads(codec.to_text(rest)))

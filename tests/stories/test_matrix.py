@@ -69,9 +69,16 @@ def live(folder: Path, url: str, point: int) -> subprocess.CompletedProcess[str]
 
 
 def resume(folder: Path, url: str) -> subprocess.CompletedProcess[str]:
+    again = orchestrator(folder, "resume", "run", "--endpoint", url, "--report", "report.json")
+    if "nothing is left" in again.stderr:
+        # It died with its last word said and written down: all that is missing is the report.
+        again = orchestrator(folder, "report", "run", "--report", "report.json")
+    return again
+
+
+def orchestrator(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "orchestrator", "resume", "run", "--journal", "journal.db",
-         "--endpoint", url, "--report", "report.json"],
+        [sys.executable, "-m", "orchestrator", *words, "--journal", "journal.db"],
         cwd=folder, env=environment(folder), timeout=60, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip

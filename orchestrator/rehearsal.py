@@ -392,7 +392,8 @@ class _Run:
 
         What was not restarted has no part in it, and a wave that was not reached none either.
         """
-        least = 0.0
+        opens_at = self.plan.policy.window.not_before
+        least = 0.0 if opens_at is None else max(0.0, opens_at - self.began)
         for wave in self.plan.waves:
             jobs = [(self.plan.targets[p], self.held[p]) for p in wave.targets if p in self.held]
             if jobs:

@@ -155,13 +155,25 @@ def rehearse_plan(
     Raises:
         TakesTooLongError: it took longer than that, or a run does not come to an end.
     """
-    stage = _Stage(plan, model, known, at, give_up_at=time.monotonic() + patience)
+    stage = _Stage(_at_rest(plan, model), model, known, at, give_up_at=time.monotonic() + patience)
     tick = _tick_for(plan, model)
     runs: list[RehearsedRun] = []
     for seed in seeds:
         runs.append(run_in_virtual_time(stage.play, seed, tick=tick))
         played(len(runs))
     return Rehearsal(began_at=at, runs=tuple(runs))
+
+
+def _at_rest(plan: Plan, model: Model) -> Plan:
+    """Return the plan for clusters of which none is down unless we restart it.
+
+    What may be unavailable is then what may be restarted at once; nobody has to look every few
+    seconds whether anything went down by itself.
+    """
+    if not model.kinds:
+        return plan
+    limits = (*plan.policy.limits, *plan.policy.max_unavailable)
+    return replace(plan, policy=replace(plan.policy, limits=limits, max_unavailable=()))
 
 
 def _tick_for(plan: Plan, model: Model) -> float:

@@ -120,7 +120,7 @@ def test_barriers_window_and_looks_have_their_share() -> None:
     canary, rest = run.waves
     assert (canary.opened, canary.ended, canary.finished) == (0.0, 60.0, 80.0)
     assert (rest.opened, rest.ended, rest.finished) == (80.0, 99.0, None)
-    assert run.least == 10.0 + 20.0 + 16.0
+    assert run.least == 50.0 + 10.0 + 20.0 + 16.0
 
 
 def test_a_run_that_stops_says_why_and_what_is_left() -> None:

@@ -31,6 +31,7 @@ REHEARSAL_VERSION = 1
 """Goes up when a member of the JSON changes its meaning or goes away."""
 
 _EARLY, _LIKELY, _LATE = 0.1, 0.5, 0.9
+_MANY = 10
 
 _WAITS = {
     WINDOW: "until the window opens",
@@ -97,6 +98,7 @@ def rehearse(
     known = anyio.run(known_durations, settings)
     model = model_of(plan, known, None if scenario is None else load_scenario(scenario))
     seed, count = settings.waves.seed, seeds or seeds_for(len(plan.targets))
+    _say_how_far(0, count)
     rehearsal = rehearse_plan(
         plan, model, known=known, seeds=range(seed, seed + count), at=begins_at,
         played=lambda number: _say_how_far(number, count),
@@ -120,9 +122,9 @@ def _moment(text: str | None) -> float:
 
 
 def _say_how_far(number: int, count: int) -> None:
-    if sys.stderr.isatty() and count > 1:
-        end = "\r" if number < count else "\r\x1b[K"
-        click.echo(f"played {number} of {count} runs{end}", err=True, nl=False)
+    if sys.stderr.isatty():
+        words = f"playing run {number + 1} of {count}" if number < count else ""
+        click.echo(f"\r\x1b[K{words}", err=True, nl=False)
 
 
 # ----------------------------------------------------------------------------------------- words
@@ -162,9 +164,13 @@ def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None
 def _upshot(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
     likely = rehearsal.took(_LIKELY)
     yield f"  end       about {clock_of(rehearsal, likely)}, after {long_words(likely)}"
-    if len(rehearsal.runs) > 1:
-        early, late = (clock_of(rehearsal, rehearsal.took(share)) for share in (_EARLY, _LATE))
-        yield f"            8 of 10 runs end between {early} and {late}"
+    runs = len(rehearsal.runs)
+    if runs > 1:
+        is_many = runs >= _MANY
+        shares = (_EARLY, _LATE) if is_many else (0.0, 1.0)
+        early, late = (clock_of(rehearsal, rehearsal.took(share)) for share in shares)
+        who = "8 of 10" if is_many else f"all {runs}"
+        yield f"            {who} runs end between {early} and {late}"
     if plan.policy.window.deadline is not None:
         by = format_moment(plan.policy.window.deadline)
         yield _deadline_words(
@@ -207,9 +213,7 @@ def _assumptions(model: Model, scenario: Path | None) -> Iterator[str]:
         label = "assumed" if not number else ""
         half, most = (format_span(round(one.span.at(share))) for share in (0.5, 0.95))
         how = (
-            f"as {one.seen} times in this journal"
-            if one.seen
-            else "a guess around --expected-duration; the journal has seen none"
+            f"as {one.seen} times in this journal" if one.seen else "a guess by --expected-duration"
         )
         yield (f"  {label:<9} {one.kind} takes {half}, in 1 of 20 cases more than {most} ({how})")
     if scenario is None:

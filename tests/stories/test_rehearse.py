@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import cli, stage
 from orchestrator.history import Durations
-from orchestrator.limits import Concurrency, Limit, Rate
+from orchestrator.limits import Concurrency, Limit, Rate, Unavailable
 from orchestrator.model import Kind, Outcome
 from orchestrator.plan import Plan, Policy, Portion, Window, make_plan
 from orchestrator.rehearsal import Rehearsal
@@ -111,6 +111,21 @@ def test_a_scenario_may_say_that_restarts_fail() -> None:
     assert rehearsal.stop_reasons == {"a failure in the canary": 1}
 
 
+def test_what_may_be_unavailable_is_kept() -> None:
+    """A percentage of each project is a limit like others, and cheap where nothing goes down."""
+    plan = a_plan(
+        40,
+        Concurrency(20),
+        projects=2,
+        max_unavailable=(Unavailable(10, "project", is_percent=True),),
+    )
+    [run] = play(plan, seeds=1).runs
+    slots, unavailable = run.limits
+    assert (unavailable.most, unavailable.allowed) == (2, 2)
+    assert slots.most <= 4
+    assert unavailable.bound > 0.5 * run.took
+
+
 def test_gates_are_not_run(tmp_path: Path) -> None:
     """A rehearsal touches nothing: the operator's own commands least of all."""
     trace = tmp_path / "asked"
@@ -195,7 +210,8 @@ def test_the_command_speaks_to_operators(
     assert "--max-concurrency 2" in printed
     assert "not started in the median run" in printed
     assert "cutoff: nothing starts after 2026-12-01T01:20:00Z" in printed
-    assert "a guess around --expected-duration" in printed
+    assert "a guess by --expected-duration" in printed
+    assert "all 2 runs end between 01:" in printed
 
 
 def test_the_command_learns_from_the_journal(

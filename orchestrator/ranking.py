@@ -4,12 +4,13 @@
 value of such a scope has to go through alone; its targets have to start as early and as steadily as
 its limit lets them, and all others fit in between. So the next place always goes to a target of the
 value that has the most left to do, measured in time: for c at once that is n/c restarts one after
-the other, for W in any T it is n/W windows. With limits of the fleet alone nothing changes.
+the other, for W in any T it is n/W windows. With limits of the fleet alone nothing changes. Where
+several scopes are limited, the coarser decides between values, and the finer within each of them.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from enum import StrEnum
 
 from orchestrator.limits import FLEET, Limit, Limits, Rate
@@ -65,22 +66,34 @@ def _spread(
 ) -> list[int]:
     counted = Limits(limits, targets)
     known: dict[tuple[str, ...], Mapping[_Value, float]] = {}
-    costs = []
-    left: Counter[_Value] = Counter()
+    costs: dict[int, Mapping[_Value, float]] = {}
     for position in group:
         key = counted.values(targets[position])
         if key not in known:
             known[key] = _costs(counted, targets[position], duration)
-        costs.append(known[key])
-        left.update(known[key].keys())
-    seconds_left: dict[int, float] = {}
-    for position, cost in zip(group, costs, strict=True):
-        seconds_left[position] = max(
-            (left[value] * seconds for value, seconds in cost.items()), default=0.0
-        )
+        costs[position] = known[key]
+    sizes = Counter(scope for scope, _ in {value for cost in known.values() for value in cost})
+    order = list(group)
+    # Scope by scope, the finest first: whom a coarse one does not tell apart, the finer ones have
+    # spread already.
+    for number in range(len(sizes)):
+        scopes = {scope for scope, _ in sizes.most_common(number + 1)}
+        order = _most_left_first(order, costs, scopes)
+    return order
+
+
+def _most_left_first(
+    order: Sequence[int], costs: Mapping[int, Mapping[_Value, float]], scopes: Container[str]
+) -> list[int]:
+    """Sort by the seconds that any value in these scopes has left when a target's turn comes."""
+    left = Counter(value for position in order for value in costs[position])
+    seconds: dict[int, float] = {}
+    for position in order:
+        cost = costs[position]
+        seconds[position] = max(left[value] * cost[value] for value in cost if value[0] in scopes)
         left.subtract(cost.keys())
-    # Stable: of those that have as much left, the one that was listed first.
-    return sorted(group, key=lambda position: -seconds_left[position])
+    # Stable: of those that have as much left, the one that came first.
+    return sorted(order, key=lambda position: -seconds[position])
 
 
 def _costs(counted: Limits, target: Target, duration: float) -> Mapping[_Value, float]:

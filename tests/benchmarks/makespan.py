@@ -134,7 +134,13 @@ FAMILIES: Mapping[str, Callable[[random.Random, int], Case]] = {
 }
 """By the words that are printed."""
 
-REACHES_GOAL = ("slots, N/c 100-200", "project slots", "rate binds", "project rates")
+REACHES_GOAL = (
+    "slots, N/c 100-200",
+    "project slots",
+    "project and zone slots",
+    "rate binds",
+    "project rates",
+)
 """The families in which `spread` has to reach the goal at the median, given fleets of 1,500."""
 
 

@@ -15,7 +15,12 @@ from tests.benchmarks.makespan import FAMILIES, GOAL, Case, played, serial
 
 @pytest.mark.parametrize(
     ("family", "size"),
-    [("slots, N/c 100-200", 600), ("project slots", 1000), ("project rates", 1000)],
+    [
+        ("slots, N/c 100-200", 600),
+        ("project slots", 1000),
+        ("project and zone slots", 1000),
+        ("project rates", 1000),
+    ],
 )
 def test_limits_are_kept_full(family: str, size: int) -> None:
     """Spread, a run takes at most 1.02 times the least time that its limits allow."""

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.css.answers import read_listing
 from orchestrator.css.inventory import Cluster, read_inventory
 from orchestrator.css.usual import Node
 from orchestrator.model import ClusterState
+from orchestrator.simulator import Service, invent_targets, parse_scenario
+from orchestrator.simulator.replies import Reply
+from orchestrator.simulator.service import Ask, Reading
 
 ENTRY = {
     "id": "c-1",
@@ -146,3 +150,26 @@ def test_a_usual_page_reads_like_any_other(parts: list[dict[str, object]]) -> No
     body = json.dumps({"clusters": entries, "totalSize": len(entries)}).encode()
     # A byte order mark is nothing that the quick way knows.
     assert read_inventory(body) == read_inventory(codecs.BOM_UTF8 + body)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "",
+        "[state]\nlegacy = true\n",
+        "[state]\ninitial = {unhealthy = 0.3, busy = 0.3, absent = 0.1}\n",
+        "[state]\nlegacy = true\ninitial = {unhealthy = 0.3, busy = 0.3}\n",
+    ],
+)
+def test_states_are_those_of_a_look(scenario: str) -> None:
+    """What is found before a run can be compared with what is seen in it, to the last field."""
+    targets = invent_targets(100)
+    service = Service(targets, parse_scenario(scenario))
+    query = {"limit": "1000"}
+    ask = Ask(call=Reading.LIST, project_id=targets[0].project_id, request_id="r", query=query)
+    reply = service.execute(service.receive(ask, 0.0), 0.0).ending
+    assert isinstance(reply, Reply)
+    found, seen = read_inventory(reply.body), read_listing(reply.body)
+    assert [(key, cluster.state) for key, cluster in found[0]] == seen[0]
+    assert found[1] == seen[1]
+    assert len(seen[0]) > 80

@@ -284,13 +284,13 @@ def test_tokens_are_renewed_before_they_end() -> None:
     """Over several lives of a token no call meets one that is over."""
 
     async def story() -> None:
-        async with guarded(OPS, projects=1, token_life='"600ms"') as desk, desk.open() as access:
-            until = time.monotonic() + 2.0
+        async with guarded(OPS, projects=1, token_life='"2s"') as desk, desk.open() as access:
+            until = time.monotonic() + 5.0
             while time.monotonic() < until:
                 assert await look_everywhere(desk, access) == []
                 await anyio.sleep(0.02)
             assert desk.calls("list", What.DENIED) == []
-            assert 4 <= len(desk.calls("token", What.ANSWERED)) <= 7
+            assert 3 <= len(desk.calls("token", What.ANSWERED)) <= 4
 
     run(story)
 

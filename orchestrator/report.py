@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, get_args
 
 import msgspec
 
@@ -32,6 +32,7 @@ from orchestrator.model import (
     Event,
     Kind,
     LimitsChanged,
+    OrderRefused,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -41,8 +42,10 @@ from orchestrator.model import (
     RestartUnsettled,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     Target,
@@ -64,6 +67,12 @@ STANDARD_OUTPUT = "-"
 
 INTERRUPTED = "interrupted: no runner finished this run"
 """The stop reason of a run that nobody stopped and nobody finished."""
+
+_Steered = (
+    RunPaused | RunContinued | RunResumed | RunStopping | RunAborted
+    | LimitsChanged | WindowChanged | OrderRefused
+)  # fmt: skip
+_STEERED = get_args(_Steered)
 
 _FAILURES = frozenset({Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN})
 
@@ -197,6 +206,8 @@ class ReportFold:
         self._rates: dict[Rate, set[int]] = {}
         """By rate that ever applied, in which periods between changes of the limits it did."""
         self._note_rates()
+        self._steering: list[tuple[_Steered, float]] = []
+        """What people asked of the run on its way, and the wall clock time."""
         self._stopping: RunStopping | None = None
         self._aborted: RunAborted | None = None
         # Never asked for room: it only counts, by the same rule as the limits do.
@@ -255,6 +266,7 @@ class ReportFold:
             self._take_of_run(event)
 
     def _take_of_run(self, event: Event) -> None:
+        self._note_steering(event)
         match event:
             case RunnerStarted():
                 self._wall_offset = event.wall_offset
@@ -279,6 +291,10 @@ class ReportFold:
                 self._finished = (event.at, self._wall(event.at))
             case _:
                 pass  # Waves are in the plan; the report shows them there.
+
+    def _note_steering(self, event: Event) -> None:
+        if isinstance(event, _STEERED):
+            self._steering.append((event, self._wall(event.at)))
 
     def _note_rates(self) -> None:
         for limit in self._policy.limits:
@@ -430,6 +446,7 @@ class ReportFold:
         by_name = {outcome.value: counts[outcome] for outcome in Outcome}
         yield "counts", {"targets": len(self.plan.targets), **by_name}
         yield "observed", self._observed()
+        yield "steering", [_steering(event, at) for event, at in self._steering]
         yield "job_ids", iter(self._job_ids)
         yield "targets", self._target_entries()
         yield "failures", self._failure_entries()
@@ -546,6 +563,17 @@ def plan_member(plan: Plan) -> dict[str, object]:
 
 
 _kind_name = lru_cache(maxsize=256)(Kind.__str__)
+
+
+def _steering(event: _Steered, at: float) -> dict[str, object]:
+    limits = event.limits if isinstance(event, LimitsChanged) else None
+    return {
+        "at": moment(at),
+        "event": event.kind,
+        "by": event.by,
+        "reason": getattr(event, "reason", None),
+        "limits": None if limits is None else list(limits),
+    }
 
 
 def _target(target: Target, track: _Track, wave: str) -> dict[str, object]:

@@ -14,15 +14,19 @@ from orchestrator.errors import ExitCode, JournalError, LeaseError, UnavailableE
 from orchestrator.journal import MemoryStore
 from orchestrator.limits import Concurrency, Start
 from orchestrator.model import (
+    Answer,
     AnswerArrivedLate,
     Event,
+    Objection,
     Outcome,
     RestartRequested,
     RestartWithdrawn,
     RunContinued,
     RunPaused,
     RunStopping,
+    Target,
     TargetEnded,
+    no_objection,
 )
 from orchestrator.orders import Order, OrderKind
 from orchestrator.plan import Policy, Portion, make_plan
@@ -91,11 +95,12 @@ class Scene:
         self.campaign = Campaign("run", make_plan(self.targets, rules))
         store = MemoryStore(self.clock, random=random.Random(0))
         self.journal = FailingJournal(store, "run", error or JournalError("disk full"))
+        self.cloud_waits = 0.0
         self.told: list[Event] = []
         self.notices: list[str] = []
         self.engine = Engine(
             campaign=self.campaign,
-            cloud=self.cloud,
+            cloud=Crowded(self),
             journal=self.journal,
             clock=self.clock,
             runner=Runner(owner="ana", host="bastion", pid=1, version="0"),
@@ -122,6 +127,22 @@ class Scene:
 
     def executed(self) -> int:
         return sum(record.what == "executed" for record in self.trace)
+
+
+class Crowded:
+    """The scene's cloud, where a restart may have to wait before it can leave."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scene.cloud, name)
+
+    async def restart(
+        self, target: Target, request_id: str, objection: Objection = no_objection
+    ) -> Answer:
+        await anyio.sleep(self._scene.cloud_waits)
+        return await self._scene.cloud.restart(target, request_id, objection)
 
 
 class Deaf:
@@ -304,6 +325,25 @@ def test_an_order_to_abort_ends_it_with_the_reason() -> None:
     assert scene.told[-1].at < scene.began_at + 10 + 0.5 + LAST_WORDS + 0.1
     assert scene.campaign.stopping is not None
     assert scene.campaign.stopping.reason == "aborted by ben: because"
+
+
+def test_a_restart_that_is_kept_from_leaving_is_withdrawn() -> None:
+    """Who objects in the last moment, when the call has waited, keeps it back for certain."""
+
+    async def pause(scene: Scene) -> None:
+        scene.cloud_waits = 3.0
+        scene.order(OrderKind.PAUSE)
+        await anyio.sleep(100)
+        assert scene.executed() == 0
+        assert sum(isinstance(event, RestartWithdrawn) for event in scene.told) == 4
+        scene.cloud_waits = 0.0
+        scene.order(OrderKind.CONTINUE)
+
+    scene, ending = play(pause)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.executed() == 6
+    reasons = {event.reason for event in scene.told if isinstance(event, RestartWithdrawn)}
+    assert reasons == {"paused by ben: because"}
 
 
 def test_orders_that_cannot_be_read_are_read_later() -> None:

@@ -37,7 +37,7 @@ from orchestrator.journal.clock import Host
 from orchestrator.journal.codec import event_to_row, to_text
 from orchestrator.journal.files import kind_of_filesystem, path_of, refuse_network
 from orchestrator.journal.rows import events_after
-from orchestrator.journal.schema import STEPS
+from orchestrator.journal.schema import APPLICATION_ID, STEPS
 from orchestrator.journal.writing import _INSERT_EVENTS, _is_kept_as
 from orchestrator.limits import Start
 from orchestrator.model import (
@@ -51,6 +51,7 @@ from orchestrator.model import (
     TargetEnded,
     WaveOpened,
 )
+from orchestrator.orders import Order, OrderKind
 from orchestrator.plan import Plan, Policy, Wave
 from tests.test_journal_codec import written
 
@@ -702,6 +703,29 @@ def test_files_of_others(path: Path) -> None:
     with pytest.raises(JournalError, match="is not a journal"):
         play(path, nothing)
     assert path.read_text().startswith("project_id")
+
+
+def test_an_older_schema(path: Path) -> None:
+    """A journal of the first version can be read as it is, and learns the rest from who writes."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in STEPS[0]:
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('journal_id', 'old')")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+    async def read() -> None:
+        async with open_store(path, create=False, read_only=True) as store:
+            assert await store.runs() == []
+
+    async def write(store: SqliteStore) -> None:
+        await a_journal(store)
+        given = await store.give("one", Order(at=1.0, by="ana", kind=OrderKind.PAUSE))
+        assert await store.orders("one", 0) == [given]
+
+    anyio.run(read)
+    play(path, write)
 
 
 def test_a_newer_schema(path: Path) -> None:

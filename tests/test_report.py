@@ -30,6 +30,7 @@ from orchestrator.model import (
     Event,
     Kind,
     LimitsChanged,
+    OrderRefused,
     Outcome,
     RestartAnswered,
     RestartBegan,
@@ -39,8 +40,10 @@ from orchestrator.model import (
     RestartUnsettled,
     RestartWithdrawn,
     RunAborted,
+    RunContinued,
     RunFinished,
     RunnerStarted,
+    RunPaused,
     RunResumed,
     RunStopping,
     Target,
@@ -310,6 +313,7 @@ def test_whole_report_of_a_run_that_went_well() -> None:
             "max_in_progress": 1,
             "max_started_in_window": {"20/600s": 1, "az=5/90.5s": 1},
         },
+        "steering": [],
         "job_ids": ["ff80"],
         "targets": [
             {
@@ -1056,6 +1060,29 @@ def holds(events: Sequence[Event], index: int, moment: int) -> bool:
             case _:
                 pass
     return events[moment].at < until
+
+
+def test_who_steered_a_run_and_why() -> None:
+    """Pauses, other limits, stops and refused orders are in the report, by whom, when and why."""
+    document = reported(
+        fleet(1),
+        started(),
+        RunPaused(at=BEGIN + 5, by="ana@desk", reason="disk alarm", order=1),
+        RunContinued(at=BEGIN + 65, by="ben", order=2),
+        changed(70, "3", "8/60s"),
+        OrderRefused(at=BEGIN + 80, by="eve", reason="these limits allow more", order=3),
+        RunStopping(at=BEGIN + 90, reason="drained by ana@desk", by="ana@desk", order=4),
+    )
+    steering = document["steering"]
+    assert [one["event"] for one in steering] == [
+        "run.paused", "run.continued", "limits.changed", "order.refused", "run.stopping",
+    ]  # fmt: skip
+    assert steering[0] == {
+        "at": "2026-11-23T01:00:05.000Z", "event": "run.paused", "by": "ana@desk",
+        "reason": "disk alarm", "limits": None,
+    }  # fmt: skip
+    assert steering[2]["limits"] == ["3", "8/60s"]
+    assert steering[3]["by"] == "eve"
 
 
 def naive_in_progress(events: Sequence[Event]) -> int:

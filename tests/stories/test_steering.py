@@ -282,6 +282,33 @@ def test_limits_changed_from_another_terminal(tmp_path: Path) -> None:
     assert limits[1].reason == "late"
 
 
+def test_a_longer_interval_counts_what_other_runs_did(tmp_path: Path) -> None:
+    """When a rate is stretched, starts of runs that are long over come back into it, exactly."""
+    targets = invent_targets(30, 2, 3)
+    fleet_file(tmp_path, "first.csv", targets[:10])
+    fleet_file(tmp_path, "second.csv", targets[10:])
+    with simulator(tmp_path, targets, SCENARIO) as url:
+        common = ["--yes", "--endpoint", url, *QUICK, *JOURNAL, "--max-concurrency", "10"]
+        first = start(
+            tmp_path, "restart", "first.csv", *common, "--rate", "10/1s", "--report", "1.json"
+        )
+        assert first.wait(60) == ExitCode.OK, said(tmp_path)
+        run = start(
+            tmp_path, "restart", "second.csv", *common, "--rate", "4/1s", "--report", "2.json"
+        )
+        it = Desk(tmp_path, run)
+        it.until(14)
+        assert it.order("limit", "--rate", "14/12s", "--loosen") == ExitCode.OK
+        before = len(it.executed())
+        assert before < 28
+        assert run.wait(90) == ExitCode.OK, said(tmp_path)
+        records = it.executed()
+        assert len(records) == 30
+        for number, record in enumerate(records[before:], start=before):
+            assert sum(counts(Rate(14, 12.0), e, record) for e in records[:number]) < 14
+        it.check()
+
+
 def test_drain_and_abort_from_another_terminal(tmp_path: Path) -> None:
     """They end the run in its own process, with its report, the reason and the usual exit code."""
     for command, code in (("drain", ExitCode.STOPPED), ("abort", ExitCode.ABORTED)):

@@ -86,9 +86,13 @@ def test_each_project_of_a_fleet(tmp_path: Path, projects: tuple[str, str, str])
 def test_projects_by_name(tmp_path: Path, projects: tuple[str, str, str]) -> None:
     """Projects are named on the command line, or are those of the settings and the environment."""
     with simulator(tmp_path, invent_targets(3, 3, 3), SCENARIO) as url:
-        one = credentials(tmp_path, "--project", projects[0], "--endpoint", url, "-o", "json")
+        one = credentials(
+            tmp_path, "--project", projects[0], "--endpoint", url, "-o", "json",
+            "--region", "cn-north-4",
+        )  # fmt: skip
         assert one.returncode == ExitCode.OK, one.stderr
         assert [finding["state"] for finding in json.loads(one.stdout)] == ["accepted"]
+        assert [finding["region"] for finding in json.loads(one.stdout)] == ["cn-north-4"]
         known = credentials(
             tmp_path, "--endpoint", url, "--no-check", "-o", "json",
             BAD_SK=WRONG, HUAWEICLOUD_SDK_PROJECT_ID=projects[2],

@@ -98,7 +98,7 @@ def _regions(
     if not fleet and not projects:
         projects = _known_projects(settings)
     for project_id in projects:
-        regions.setdefault(project_id, None)
+        regions.setdefault(project_id, settings.cloud.region_of(project_id))
     return regions
 
 

@@ -8,7 +8,7 @@ Rules:
 - What an older service does not say is no reason to refuse.
 """
 
-from collections import Counter
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -252,19 +252,20 @@ def survey_lines(targets: Sequence[Target], survey: Survey) -> list[str]:
     lines = [f"clusters  {', '.join(words)}"]
     lines += [f"warning   {len(names)} with {what}: {few(names)}"
               for what, names in warnings(targets, survey).items()]  # fmt: skip
-    # Where one thing is wrong with many projects it is said once.
-    reasons = Counter(
-        reason.replace(project_id, "…") for project_id, reason in survey.unread.items()
-    )
-    lines += [f"unread    {_projects(number)}: {reason}" for reason, number in reasons.items()]
-    return lines
+    return lines + [f"unread    {what}" for what in _unread_words(survey.unread)]
+
+
+def _unread_words(unread: Mapping[str, str]) -> Iterator[str]:
+    """Say why projects could not be read; what is wrong with many of them once."""
+    alike: dict[str, list[str]] = {}
+    for project_id, reason in unread.items():
+        shared = re.sub(rf"\b{re.escape(project_id)}\b", "…", reason)
+        alike.setdefault(shared, []).append(reason)
+    for shared, reasons in alike.items():
+        yield reasons[0] if len(reasons) == 1 else f"{len(reasons)} projects: {shared}"
 
 
 def few(names: Sequence[str]) -> str:
     """Name the first few: `a, b, c and 9 more`."""
     more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
     return f"{', '.join(names[:FEW])}{more}"
-
-
-def _projects(number: int) -> str:
-    return "1 project" if number == 1 else f"{number} projects"

@@ -365,6 +365,17 @@ def test_auto_chooses_by_the_datastore(home: Path) -> None:
     assert [one["kind"] for one in report["targets"]] == ["reboot", "restart", "rolling:ess"]
 
 
+def test_auto_says_for_whom_it_could_not_choose(home: Path) -> None:
+    """Where a project could not be read, `auto` means restart, and the plan says for whom."""
+    scenario = SCENARIO + "[reads]\nerror = {rate = 1.0, first = 1}\n"
+    (home / "scenario.toml").write_text(scenario)
+    (home / "auto.csv").write_text(fleet_of("p,c1,orders,auto,,"))
+    done = orchestrator(home, "restart", "auto.csv", *SIMULATED, *QUICK)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "unread    listing the clusters of project p: " in done.stderr
+    assert "1 with kind auto that were not seen, so restart: orders" in done.stderr
+
+
 def test_a_kind_for_those_that_name_none(home: Path) -> None:
     """`--kind` is for targets without one; what the fleet says of a target goes first."""
     (home / "some.csv").write_text(fleet_of("p,c1,,,,", "p,c2,,restart,,"))

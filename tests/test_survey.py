@@ -182,6 +182,7 @@ def test_the_lines_count_and_name_a_few() -> None:
     targets += [target(cluster_id="gone", name="old")]
     targets += [Target(project_id=project, cluster_id=project) for project in ("qqq", "rrr")]
     unread = {one: f"listing project {one}: no" for one in ("qqq", "rrr")}
+    unread["p1"] = "listing project p1: never"
     survey = survey_of(*clusters, unread=unread)
     assert {standing: len(names) for standing, names in counts(targets, survey).items()} == {
         Standing.READY: 5, Standing.BUSY: 5, Standing.UNHEALTHY: 5,
@@ -193,6 +194,7 @@ def test_the_lines_count_and_name_a_few() -> None:
             "5 unhealthy (c0, c1, c2 and 2 more), 1 gone (old), 2 not read (qqq, rrr)"
         ),
         "unread    2 projects: listing project …: no",
+        "unread    listing project p1: never",
     ]
     assert few(["a", "b", "c", "d"]) == "a, b, c and 1 more"
 

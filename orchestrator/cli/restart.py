@@ -23,12 +23,13 @@ from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished
 from orchestrator.journal import RunState, RunSummary
 from orchestrator.limits import FLEET, Unavailable
+from orchestrator.model import WHOLE
 from orchestrator.plan import Plan, Window
 from orchestrator.preflight import doubts_about, prepare
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
-from orchestrator.survey import Survey, survey_lines
+from orchestrator.survey import Survey, called, few, survey_lines
 from orchestrator.wording import shown
 
 
@@ -252,6 +253,14 @@ async def _agree(
     if fitted.plan_id != plan.plan_id:
         lines.append(f"kind      {_kinds(fitted)}: plan {fitted.plan_id}")
     lines += survey_lines(fitted.targets, survey)
+    unseen = [
+        called(target)
+        for target in plan.targets
+        if target.kind.is_auto and survey.cluster_of(target) is None
+    ]
+    if unseen:
+        what = f"{len(unseen)} with kind auto that were not seen, so {WHOLE}"
+        lines.append(f"warning   {what}: {few(unseen)}")
     click.echo("\n".join(f"  {shown(line)}" for line in lines), err=True)
     if asks:
         await _ask(fitted, is_simulated=is_simulated)

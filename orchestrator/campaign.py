@@ -489,11 +489,11 @@ class Campaign:
         Raises:
             ImpossibleEventError: the event does not fit the state; a bug, never bad luck.
         """
-        if isinstance(event, AnswerArrivedLate):
-            return  # evidence for the report; what was decided without it stays decided
         if isinstance(event, TargetEvent):
             phase = self._phases[event.target]
             if type(event) not in LEGAL[phase]:
+                if isinstance(event, AnswerArrivedLate):
+                    return  # evidence for the report; what was decided without it stays decided
                 raise ImpossibleEventError(
                     f"{event.kind} cannot happen to {self.plan.targets[event.target]}, "
                     f"which is {phase}"
@@ -756,8 +756,10 @@ class Campaign:
 
     def _speed_up(self, project_id: str, now: float) -> None:
         pace = self.paces.of(project_id)
+        is_slowed = pace.is_slowed
         pace.speed_up()
-        self.lanes.changed((pace,), now)
+        if is_slowed:
+            self.lanes.changed((pace,), now)
 
     def _shut_door(self, event: RestartAnswered, wait: float) -> None:
         door = self.lanes.door(self.plan.targets[event.target].project_id)

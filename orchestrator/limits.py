@@ -418,8 +418,8 @@ class Limits:
                     gate.move(places.ended_at, start.ended_at)
             places.ended_at = start.ended_at
             freed += places.slots
-        if freed and self._over_at(start) < math.inf:
-            heapq.heappush(self._over, (self._over_at(start), key))
+        if freed and (over_at := self._over_at(start)) < math.inf:
+            heapq.heappush(self._over, (over_at, key))
         return freed
 
     def _forget(self, now: float) -> None:

@@ -158,6 +158,8 @@ class _Track:
     """When the slot of the latest start is free: infinity while it is held, None if it has none."""
 
     def call_of(self, attempt: int) -> _Call | None:
+        if self.calls and self.calls[-1].attempt == attempt:
+            return self.calls[-1]
         return next((call for call in reversed(self.calls) if call.attempt == attempt), None)
 
     def forget_progress(self) -> None:
@@ -382,8 +384,10 @@ class ReportFold:
         if call is None:
             # An answer is evidence, whatever became of its intent.
             call = self._add_call(track, event, answer.request_id)
-        call.job_ids = tuple(dict.fromkeys((*call.job_ids, *answer.job_ids)))
-        self._job_ids.update(dict.fromkeys(answer.job_ids))
+        for job_id in answer.job_ids:
+            self._job_ids[job_id] = None
+            if job_id not in call.job_ids:
+                call.job_ids = (*call.job_ids, job_id)
         is_lost = answer.verdict is Verdict.LOST
         if is_lost and call.is_answered:
             return  # One runner gave up what another one had heard.

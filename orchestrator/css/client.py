@@ -579,7 +579,7 @@ def _is_refused(reply: Reply) -> bool:
 
 def _body_of(target: Target) -> bytes:
     kind = target.kind
-    if kind.call in {Call.RESTART, Call.REBOOT}:
+    if kind.call is Call.RESTART or kind.call is Call.REBOOT:
         return b""
     wanted = {"type": "role", "value": ",".join(kind.roles) or "all"}
     if kind.node is not None:

@@ -58,7 +58,7 @@ class Host:
 
     def uptime(self) -> float:
         """Return the seconds since boot."""
-        return uptime()
+        return time.clock_gettime(_BOOT_CLOCK)
 
     def wall(self) -> float:
         """Return the wall clock in seconds since 1970."""

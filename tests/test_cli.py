@@ -67,6 +67,7 @@ def test_help_is_quick_and_names_every_command(home: Path) -> None:
     code = (
         "import sys\nfrom orchestrator.cli import run\nrun(['--help'])\n"
         "heavy = {'aiohttp', 'structlog', 'rich', 'sqlite3', 'asyncio', 'anyio', 'yaml'}\n"
+        "heavy |= {'msgspec'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -102,6 +102,7 @@ class Cluster:
     __slots__ = (
         "_calm_text",
         "_executions",
+        "_idle",
         "_look",
         "_nodes",
         "_operation",
@@ -127,6 +128,8 @@ class Cluster:
         self._seed = seed
         self._position = position
         self._executions = 0
+        self._idle = ""
+        """The text at rest, once it was needed: it is the same before a restart and after."""
         self._nodes: tuple[Node, ...] = ()
         self._operation: _Operation | None = None
         self._rest = behaviour.initial.pick(self._draw("initial")[0])

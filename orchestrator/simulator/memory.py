@@ -71,9 +71,11 @@ class _Pending:
 class _Project:
     """What the clusters of a project looked like last, and until when that holds of which."""
 
-    __slots__ = ("moving", "states")
+    __slots__ = ("first", "moving", "states")
 
     def __init__(self, cluster_ids: tuple[str, ...]) -> None:
+        self.first: dict[str, tuple[str, ClusterState]] = {}
+        """How each cluster looked first, read: after its restart it looks so again."""
         self.states: Mapping[str, ClusterState] = {}
         self.moving = dict.fromkeys(cluster_ids, -math.inf)
 
@@ -288,12 +290,20 @@ class MemoryCloud:
             if look.text is None:
                 states.pop(cluster_id, None)
             else:
-                _, states[cluster_id] = self._reader.read_cluster(json.loads(look.text))
+                states[cluster_id] = self._read(project, cluster_id, look.text)
             if math.isinf(look.until):
                 del project.moving[cluster_id]
             else:
                 project.moving[cluster_id] = look.until
         project.states = states
+
+    def _read(self, project: _Project, cluster_id: str, text: str) -> ClusterState:
+        first = project.first.get(cluster_id)
+        if first is not None and first[0] is text:
+            return first[1]
+        _, state = self._reader.read_cluster(json.loads(text))
+        project.first.setdefault(cluster_id, (text, state))
+        return state
 
 
 async def _sleep(seconds: float) -> None:

@@ -83,13 +83,25 @@ def test_looks_that_are_left_out_change_nothing() -> None:
     assert knowing.counts == looking.counts
 
 
-def test_steps_of_time_change_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large fleet, played in steps of its looks, ends when it would to the instant."""
-    plan = a_plan(120, Concurrency(10), Rate(40, 600.0))
+@pytest.mark.parametrize("step", [5.0, 10.0])
+def test_steps_of_time_change_next_to_nothing(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """A large fleet, played in steps of a look or two, ends when it would to the instant."""
+    plan = a_plan(150, Concurrency(10), Rate(40, 600.0))
     [exact] = play(plan, seeds=1).runs
     monkeypatch.setattr(stage, "EXACT", 100)
+    monkeypatch.setattr(stage, "HUGE", 100 if step > 5 else 1000)
     [stepped] = play(plan, seeds=1).runs
-    assert stepped.took == pytest.approx(exact.took, rel=0.01)
+    assert stepped.took == pytest.approx(exact.took, rel=0.015)
+    assert stepped.took != exact.took
+
+
+def test_a_restart_that_steps_would_miss_is_played_to_the_instant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Restarts of some seconds begin and end between two steps; all of them are seen."""
+    monkeypatch.setattr(stage, "EXACT", 10)
+    [run] = play(a_plan(20), seeds=1, known={"restart": seen(3.0, 4.0, 200.0)}).runs
+    assert run.counts[Outcome.RESTARTED] == 20
 
 
 def test_a_deadline_leaves_what_would_not_be_done() -> None:

@@ -1,14 +1,17 @@
 # make demo   restart the example fleet against the built-in simulator, over real HTTP
 # make test   every check: format, lint, types, import contracts, tests
+# make coverage   the tests in one process, and which lines they reach
 # make soak   the long campaigns of random kills and fleets
 # make bench  the benchmarks, each against a baseline in the same run
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Stories mostly wait, so one worker more than there are cores keeps these busy.
+WORKERS ?= 3
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test soak bench format clean
+.PHONY: demo test coverage soak bench format clean
 
 # What a run needs, pinned; enough for the demo.
 $(VENV)/.run: pyproject.toml constraints.txt
@@ -35,6 +38,9 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+coverage: $(VENV)/.dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet

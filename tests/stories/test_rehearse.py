@@ -1,6 +1,7 @@
 """Rehearsals: the same engine in virtual time, and what the command says of it."""
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
@@ -247,6 +248,19 @@ def test_the_command_learns_from_the_journal(
     [kind] = json.loads(capsys.readouterr().out)["assumed"]
     assert kind["seen"] == 6
     assert 0.3 <= kind["p50_s"] < 5
+
+
+def test_the_command_of_the_readme(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the README says can be copied, in the repository, without an account."""
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    lines = (root / "README.md").read_text().splitlines()
+    [line] = [one.strip() for one in lines if one.startswith("    orchestrator rehearse config")]
+    asked = [*shlex.split(line)[1:], "--seeds", "1", "--journal", str(tmp_path / "none.db")]
+    assert cli.run(asked) == 0
+    assert "in 1 of 1 runs (100%)" in capsys.readouterr().out
 
 
 def test_a_moment_that_means_nothing_is_refused(

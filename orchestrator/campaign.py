@@ -613,7 +613,8 @@ class Campaign:
 
     def _ask_gate(self, now: float) -> AskGate | None:
         wants_to_start = self._is_at_barrier or (len(self.lanes) and self._soak is None)
-        if self.stopping is not None or not wants_to_start or now < self.opening.opens_at():
+        is_held = self.stopping is not None or self.paused is not None
+        if is_held or not wants_to_start or now < self.opening.opens_at():
             return None
         if now < self._gatekeeper.ask_at():
             return None

@@ -42,9 +42,10 @@ class Gatekeeper:
             self.reason = event.reason
 
     def believe(self, now: float) -> None:
-        """Take what the history says for what the gate says now."""
+        """Take what the history says for what the gate says now; its runner asks it again."""
         self._is_open = self._said is None
         self._asked_at = now
+        self._is_asking = True
 
     def lets(self, now: float) -> bool:
         """Return whether anything may start now as far as the gate is concerned."""

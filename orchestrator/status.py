@@ -136,11 +136,13 @@ class Status:
     def _counts(self) -> dict[str, int]:
         campaign = self.campaign
         ended = {o.value: n for o, n in campaign.counts().items() if o is not Outcome.NOT_STARTED}
+        is_over = campaign.finished or campaign.aborted or campaign.stopping is not None
         return {
             "targets": len(campaign.plan.targets),
             **ended,
             "running": len(campaign.tracks),
-            "waiting": campaign.waiting,
+            "waiting": 0 if is_over else campaign.waiting,
+            "not_started": campaign.waiting if is_over else 0,
         }
 
     def _said(self, event: Event | None) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from orchestrator.campaign import Campaign
+from orchestrator.campaign import Campaign, Hold
 from orchestrator.lanes import Barrier, Door
 from orchestrator.limits import Concurrency, Gate, Limit, Unavailable
 from orchestrator.model import Cause
@@ -60,9 +60,15 @@ def waits(campaign: Campaign, now: float, *, most: int | None = LANES_LOOKED_AT)
     if hold is not None:
         # In a soak nobody is left in the wave: those after it are held by the same word.
         here = here or campaign.waiting
-        when = f"{spell_until(hold.until - now)}" if hold.until < math.inf else ""
-        what = f"held: {shown(hold.reason)}"
-        found = [Wait(count=here, cause=hold.cause, what=what, when=when, until=hold.until)]
+        found = [
+            Wait(
+                count=here,
+                cause=hold.cause,
+                what=f"held: {shown(hold.reason)}",
+                when=until_words(hold, now),
+                until=hold.until,
+            )
+        ]
     elif campaign.wave is not None:
         found = [*_Reasons(campaign, now, most).waits(), *_of_others(campaign, here)]
     else:
@@ -72,6 +78,14 @@ def waits(campaign: Campaign, now: float, *, most: int | None = LANES_LOOKED_AT)
         after = f"after wave {(campaign.wave or 0) + 1}"
         found.append(Wait(count=later, cause=Cause.WAVE, what="in later waves", when=after))
     return [wait for wait in found if wait.count > 0]
+
+
+def until_words(hold: Hold, now: float) -> str:
+    """Say when what holds everybody may end; nothing if time alone does not end it."""
+    if hold.until == math.inf:
+        return ""
+    left = spell_until(hold.until - now)
+    return f"asked again in {left}" if hold.cause is Cause.GATE else f"in {left}"
 
 
 def _of_soak(campaign: Campaign, ends_at: float, now: float) -> Wait:

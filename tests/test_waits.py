@@ -17,6 +17,7 @@ from orchestrator.model import (
     RunStopping,
     Verdict,
 )
+from orchestrator.plan import Policy
 from orchestrator.waits import Wait, waits
 from tests.test_watch_picture import Hand, fleet
 
@@ -69,6 +70,22 @@ def test_a_soak_names_its_end() -> None:
     assert until == pytest.approx(70.0, abs=1.0)
     hand.tell(RunPaused(at=23.0, by="ana"))
     assert causes(hand, 24.0) == [(19, Cause.PAUSED, math.inf)]
+
+
+def test_a_gate_that_is_closed_is_the_reason_from_outside_too() -> None:
+    """A runner knows when it asks its gate again; from outside only what it said is known."""
+    policy = Policy(limits=(Concurrency(2),), gates=("ask.sh",))
+    hand = Hand(fleet(3), policy=policy)
+    hand.turn(0.0)
+    hand.campaign.hear_gate("ask.sh: exit code 1", 0.0, 1.0)
+    hand.turn(1.0)
+    assert [str(wait) for wait in waits(hand.campaign, 2.0)] == [
+        "3 held: the gate is closed: ask.sh: exit code 1 (asked again in 28 s)"
+    ]
+    outside = Campaign("2026-11-23-7k3f", hand.campaign.plan, hand.events)
+    outside.believe_looks(2.0)
+    [wait] = waits(outside, 2.0)
+    assert (wait.cause, wait.until, wait.when) == (Cause.GATE, math.inf, "")
 
 
 def test_nobody_waits_in_a_run_that_stops() -> None:

@@ -38,7 +38,7 @@ from orchestrator.model import (
     TargetResolved,
 )
 from orchestrator.plan import CANARY, Plan, Policy
-from orchestrator.waits import Wait, limit_words, next_words, value_words, waits
+from orchestrator.waits import Wait, limit_words, next_words, until_words, value_words, waits
 from orchestrator.wording import (
     about,
     clock,
@@ -473,8 +473,8 @@ def state_lines(
         return soaking
     hold = campaign.hold(now)
     if hold is not None:
-        when = f" ({spell_until(hold.until - now)})" if hold.until < math.inf else ""
-        return [f"nothing starts: {shown(hold.reason)}{when}"]
+        when = until_words(hold, now)
+        return [f"nothing starts: {shown(hold.reason)}{f' ({when})' if when else ''}"]
     return [f"waiting: {_wait_words(wait, wall)}" for wait in waits(campaign, now)]
 
 

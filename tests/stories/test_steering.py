@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,7 +39,15 @@ from orchestrator.orders import NewLimits, Order, OrderKind, order_of
 from orchestrator.plan import Portion
 from orchestrator.simulator import Record, invent_targets, judge, read_trace
 from tests.stories.night import Morning, Night, fleet
-from tests.stories.processes import QUICK, environment, fleet_file, said, simulator, start
+from tests.stories.processes import (
+    QUICK,
+    environment,
+    fleet_file,
+    kill_after,
+    said,
+    simulator,
+    start,
+)
 
 # --------------------------------------------------------------------------------- virtual time
 
@@ -368,6 +378,30 @@ def test_orders_that_nobody_lived_to_take(tmp_path: Path) -> None:
     assert it.report()["counts"]["not_started"] == 0
 
 
+def test_each_order_is_obeyed_once_whoever_dies(tmp_path: Path) -> None:
+    """Runners that are killed right after orders: the history has each order once, in its turn."""
+    rng = random.Random(5)
+    with desk(tmp_path, "--max-concurrency", "4", "--max-failures", "100%") as it:
+        it.until(2)
+        for number in range(4):
+            # Given to the journal, for a command would wait for a runner that is about to die.
+            it.give(OrderKind.LIMIT, limits=(Concurrency(3 - number % 2),), loosen=True)
+            it.give(rng.choice([OrderKind.PAUSE, OrderKind.DRAIN, OrderKind.CONTINUE]))
+            kill_after(it.run, rng.uniform(0.0, 0.8))
+            it.run = start(tmp_path, "resume", *JOURNAL, "--report", "report.json")
+            events = len(it.events())
+            wait_for(partial(_is_longer, it, events), tmp_path)
+        assert it.run.wait(60) in {ExitCode.OK, ExitCode.SOME_FAILED}, said(tmp_path)
+        it.check()
+    obeyed = [order_of(event) for event in it.events()]
+    assert [n for n in obeyed if n is not None] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert it.report()["counts"]["not_started"] == 0
+
+
+def _is_longer(it: Desk, than: int) -> bool:
+    return len(it.events()) > than
+
+
 def test_a_terminal_that_is_gone(tmp_path: Path) -> None:
     """A run whose terminal hangs up goes on, can be steered, and ends as if nothing had been."""
     ours, theirs = os.openpty()
@@ -412,6 +446,9 @@ def test_status_of_a_live_run(tmp_path: Path) -> None:
         states = [json.loads(line)["state"] for line in out.splitlines()]
         assert states[0] == "running"
         assert states[-1] == "stopped"
+        stopped = looked(it)
+        assert (stopped["counts"]["waiting"], stopped["counts"]["not_started"]) == (0, 15)
+        assert stopped["waits"] == []
         text, _ = looking(tmp_path).communicate(timeout=30)
         assert "stopped: drained by" in text
         assert "`orchestrator resume" in text

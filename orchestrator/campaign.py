@@ -75,7 +75,10 @@ SAME_REFUSALS = 5
 """So many different targets refused in a row in the same way mean that the fault is ours."""
 
 BLIND_LOOKS = 5
-"""After so many failed looks in a row a project's waiting targets are given up."""
+"""After so many failed looks in a row a project that was never seen is given up."""
+
+BLIND_FOR = 600.0
+"""Seconds without a look that succeeds after which a project is given up that was seen before."""
 
 STALE_INTENT = 10.0
 """Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
@@ -159,6 +162,8 @@ class Watch:
     not_before: float = -math.inf
     is_looking: bool = False
     states: Mapping[str, ClusterState] = field(default_factory=dict)
+    seen_at: float = -math.inf
+    """When the last look was sent that succeeded."""
     failed: int = 0
     blind: ErrorInfo | None = None
     """Why its clusters cannot be seen, when there is no hope that they will."""
@@ -997,6 +1002,7 @@ class Campaign:
         watch.blind = None
         watch.not_before = -math.inf
         watch.states = states
+        watch.seen_at = began_at
         self._open_door(project_id, began_at + FRESH_FOR, now)
         for position in watch.followed:
             state = states.get(self.plan.targets[position].cluster_id)
@@ -1066,7 +1072,8 @@ class Campaign:
         if is_unauthorized:
             self._find_account_refused(watch.first, error, now)
         is_final = error.status in {400, 403, 404} and error.error_class not in PASSING
-        if is_final or watch.failed >= BLIND_LOOKS:
+        is_outage = watch.failed >= BLIND_LOOKS and now > watch.seen_at + BLIND_FOR
+        if is_final or is_outage:
             watch.blind = error
             self._open_door(project_id, math.inf, now)
             self._have_seen((project_id,))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.campaign import (
+    BLIND_FOR,
     FRESH_FOR,
     MOST_TRIES,
     SAME_REFUSALS,
@@ -1209,6 +1210,35 @@ def test_what_cannot_happen_is_a_bug() -> None:
         )  # fmt: skip
     with pytest.raises(ImpossibleEventError, match="before a campaign goes live"):
         play.apply(RunResumed(at=play.now, by="ana"))
+
+
+def test_a_project_that_was_seen_outlasts_an_outage() -> None:
+    """Where looks worked before, minutes of errors put targets off; they do not refuse them."""
+    play = Play(2, limits=(Rate(1, 60.0),), wait=False)
+    play.turn()
+    play.answer()
+    play.blinding = ErrorInfo(error_class="server_error", message="502", status=502)
+    play.wait(300.0)
+    assert len(play.asked) == 1
+    assert not play.is_over()
+    play.blinding = None
+    play.wait(70.0)
+    assert [event.target for event in play.asked] == [0, 1]
+
+
+def test_a_project_that_cannot_be_seen_is_given_up_in_the_end() -> None:
+    """Never seen: after five looks; seen before: when nothing was seen of it for ten minutes."""
+    never = Play(1)
+    never.blinding = ErrorInfo(error_class="server_error", message="502", status=502)
+    never.turn()
+    never.wait(20.0)
+    assert never.outcome() is Outcome.REFUSED
+    seen = Play(2, limits=(Rate(1, 60.0),), wait=False)
+    seen.turn()
+    seen.answer()
+    seen.blinding = never.blinding
+    seen.wait(BLIND_FOR + 70.0)
+    assert seen.outcome(1) is Outcome.REFUSED
 
 
 # ---------------------------------------------------------------------------------------- window

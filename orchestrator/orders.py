@@ -22,6 +22,8 @@ from orchestrator.model import (
     OrderRefused,
     RunAborted,
     RunContinued,
+    RunFinished,
+    RunnerStarted,
     RunPaused,
     RunResumed,
     RunStopping,
@@ -87,6 +89,8 @@ class Standing:
         self.paused: RunPaused | None = None
         self.stopping: RunStopping | None = None
         self.aborted = False
+        self.is_over = False
+        """Whether its runner came to the end of it, and none has taken it up again."""
         self.asked_before: int | None = None
         """The wave for which somebody's word was asked last."""
         self.last_order = 0
@@ -115,6 +119,8 @@ class Standing:
             case RunResumed():
                 self.paused = self.stopping = None
                 self.aborted = False
+            case RunFinished() | RunnerStarted():
+                self.is_over = isinstance(event, RunFinished)
             case LimitsChanged() | WindowChanged():
                 self.policy = changed_policy(self.policy, event)
             case _:
@@ -151,8 +157,9 @@ class Standing:
 
     def _objection(self, order: Order, targets: int) -> str | None:
         """Say why the order cannot be obeyed, if so."""
-        if self.aborted:
-            return "the run is being aborted already"
+        if self.is_over or self.aborted:
+            over = "the run was over before its runner took the order"
+            return over if self.is_over else "the run is being aborted already"
         match order.kind:
             case OrderKind.ABORT:
                 return None

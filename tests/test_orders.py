@@ -11,6 +11,7 @@ from orchestrator.model import (
     OrderRefused,
     RunAborted,
     RunContinued,
+    RunFinished,
     RunnerStarted,
     RunPaused,
     RunResumed,
@@ -76,6 +77,19 @@ def test_what_makes_no_sense_is_refused(
     assert isinstance(refused, OrderRefused)
     assert words in refused.reason
     assert refused.order == 7
+
+
+def test_an_order_that_came_too_late_is_not_obeyed_by_the_next_runner() -> None:
+    """Who was told that the run was over must not find the order obeyed when it goes on."""
+    over = RunFinished(at=3.0, outcome="stopped", exit_code=3)
+    wanted = NewLimits(limits=(Concurrency(50),), loosen=True)
+    [refused] = obeyed(order(OrderKind.LIMIT, wanted=wanted), STOPPING, over)
+    assert isinstance(refused, OrderRefused)
+    assert "was over" in refused.reason
+    again = RunnerStarted(at=4.0, owner="a", host="b", pid=1, wall_offset=0.0, version="1")
+    resumed = RunResumed(at=4.0, by="ana")
+    [changed] = obeyed(order(OrderKind.LIMIT, wanted=wanted), STOPPING, over, resumed, again)
+    assert isinstance(changed, LimitsChanged)
 
 
 def test_a_second_pause_is_the_one_that_counts() -> None:

@@ -12,7 +12,7 @@ Rules:
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.bound import least_time
@@ -43,6 +43,9 @@ from orchestrator.model import (
 from orchestrator.plan import Plan
 
 HOUR = 3600.0
+
+PARTS = 12
+"""In so many parts of equal length it is told what was waited for when."""
 
 WAVES = "waves"
 """Waiting until the wave before is over, and its soak."""
@@ -81,6 +84,16 @@ class LimitUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A part of a run in which mostly one thing was waited for; seconds from the beginning."""
+
+    begins: float
+    ends: float
+    what: Limit | str
+    """A limit, or one of `WAVES`, `WINDOW`, `LOOKS`, `LAST`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RehearsedRun:
     """One run from its beginning to its end; moments are seconds from the beginning."""
 
@@ -91,6 +104,8 @@ class RehearsedRun:
     limits: tuple[LimitUse, ...]
     waited: Mapping[str, float]
     """Seconds that went elsewhere: `WAVES`, `WINDOW`, `LOOKS`, `LAST`."""
+    stretches: tuple[Stretch, ...]
+    """What was waited for when, from the beginning to the end."""
     most_at_once: int
     most_in_an_hour: int
     held: Mapping[int, float]
@@ -184,6 +199,11 @@ class Rehearsal:
             what: sum(run.waited.get(what, 0.0) for run in self.runs) / len(self.runs)
             for what in (WINDOW, WAVES, LOOKS, LAST)
         }
+
+    def typical(self) -> RehearsedRun:
+        """Return the run that took the median time."""
+        likely = self.took(0.5)
+        return next(run for run in self.runs if run.took == likely)
 
     def mean(self) -> float:
         """Return the mean seconds that a run took."""
@@ -299,6 +319,7 @@ class _Run:
         self.outcomes: dict[int, Outcome] = {}
         self.bound: dict[Limit, float] = dict.fromkeys(limits_of(plan), 0.0)
         self.waited: dict[str, float] = defaultdict(float)
+        self.stretches: list[Stretch] = []
         self.starts: list[float] = []
         self.held: dict[int, float] = {}
         self.at_once = _Turnstile(Concurrency(1), len(plan.targets))
@@ -363,11 +384,21 @@ class _Run:
             place.let_out(now)
         last = max(places, key=lambda place: place.free_since, default=None)
         if last is not None and last.free_since > max(since, self._opened_at):
-            self.bound[last.limit] += now - since
+            self.wait(since, now, last.limit)
         elif not self.starts and self._is_early(since):
-            self.waited[WINDOW] += now - since
+            self.wait(since, now, WINDOW)
         else:
-            self.waited[WAVES if self._opened_at > since else LOOKS] += now - since
+            self.wait(since, now, WAVES if self._opened_at > since else LOOKS)
+
+    def wait(self, since: float, until: float, what: Limit | str) -> None:
+        """Take down what the time from one moment to another went to."""
+        if isinstance(what, str):
+            self.waited[what] += until - since
+        else:
+            self.bound[what] += until - since
+        self.stretches.append(
+            Stretch(begins=since - self.began, ends=until - self.began, what=what)
+        )
 
     def _is_early(self, now: float) -> bool:
         opens_at = self.plan.policy.window.not_before
@@ -422,9 +453,9 @@ def analyse(plan: Plan, events: Iterable[Event]) -> RehearsedRun:
         end = event.at
     end = end if run.ended is None else run.ended
     if run.starts:
-        run.waited[LAST] += end - run.starts[-1]
+        run.wait(run.starts[-1], end, LAST)
     else:
-        run.waited[WINDOW if run.stop_reason is not None else LOOKS] += end - run.began
+        run.wait(run.began, end, WINDOW if run.stop_reason is not None else LOOKS)
     fullest: dict[Limit, _Turnstile] = {}
     for place in run.places.values():
         fullest[place.limit] = max(
@@ -454,11 +485,27 @@ def analyse(plan: Plan, events: Iterable[Event]) -> RehearsedRun:
             for limit, bound in run.bound.items()
         ),
         waited=dict(run.waited),
+        stretches=tuple(_summed_up(run.stretches, end - run.began)),
         most_at_once=run.at_once.most,
         most_in_an_hour=_most_within(HOUR, run.starts),
         held=run.held,
         least=run.least(),
     )
+
+
+def _summed_up(stretches: Sequence[Stretch], whole: float) -> Iterator[Stretch]:
+    """Yield what most of each part of the run went to; parts in a row that agree are one."""
+    found: list[Stretch] = []
+    for number in range(PARTS):
+        begins, ends = (whole * edge / PARTS for edge in (number, number + 1))
+        shares: dict[Limit | str, float] = defaultdict(float)
+        for one in stretches:
+            shares[one.what] += max(0.0, min(one.ends, ends) - max(one.begins, begins))
+        what = max(shares, key=lambda each: shares[each])
+        if found and found[-1].what == what:
+            begins = found.pop().begins
+        found.append(Stretch(begins=begins, ends=ends, what=what))
+    yield from found
 
 
 def _since(began: float, at: float | None) -> float | None:

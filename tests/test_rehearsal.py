@@ -77,6 +77,7 @@ def test_the_last_limit_to_open_is_what_bound() -> None:
     )
     assert bound(run) == {"2": 90.0 - (60.0 + GUARD), "2/60s": 60.0 + GUARD}
     assert run.waited == {LAST: 10.0}
+    assert [str(one.what) for one in run.stretches] == ["2/60s", "2", LAST]
     assert [(use.most, use.allowed) for use in run.limits] == [(2, 2), (2, 2)]
     assert run.most_at_once == 2
     assert run.most_in_an_hour == 4
@@ -117,6 +118,9 @@ def test_barriers_window_and_looks_have_their_share() -> None:
         end=100.0,
     )
     assert run.waited == {WINDOW: 50.0, WAVES: 30.0, LOOKS: 3.0, LAST: 17.0}
+    assert [(one.what, round(one.begins), round(one.ends)) for one in run.stretches] == [
+        (WINDOW, 0, 50), (WAVES, 50, 83), (LAST, 83, 100),
+    ]  # fmt: skip
     canary, rest = run.waves
     assert (canary.opened, canary.ended, canary.finished) == (0.0, 60.0, 80.0)
     assert (rest.opened, rest.ended, rest.finished) == (80.0, 99.0, None)

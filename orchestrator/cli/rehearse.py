@@ -149,6 +149,7 @@ def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None
     yield ""
     yield from _table(_limit_rows(rehearsal))
     yield ""
+    yield from _stretch_lines(rehearsal)
     yield (
         f"  most      {rehearsal.most_at_once} in progress at once, "
         f"{rehearsal.most_in_an_hour} begun in the worst hour"
@@ -204,6 +205,17 @@ def _limit_rows(rehearsal: Rehearsal) -> Iterator[tuple[str, ...]]:
     for what, seconds in rehearsal.waited().items():
         if seconds > 0.005 * whole:
             yield _WAITS[what], _share(seconds, whole), "", ""
+
+
+def _stretch_lines(rehearsal: Rehearsal) -> Iterator[str]:
+    for number, one in enumerate(rehearsal.typical().stretches):
+        label = "" if number else "when"
+        begins, ends = (clock_of(rehearsal, at) for at in (one.begins, one.ends))
+        yield f"  {label:<9} {begins} to {ends}: {_words_for(one.what)}"
+
+
+def _words_for(what: Limit | str) -> str:
+    return _WAITS[what] if isinstance(what, str) else name_of(what)
 
 
 def _assumptions(model: Model, scenario: Path | None) -> Iterator[str]:
@@ -290,6 +302,14 @@ def _document(plan: Plan, model: Model, rehearsal: Rehearsal, seed: int) -> dict
             what.replace(" ", "_"): round(seconds / whole, 4)
             for what, seconds in rehearsal.waited().items()
         },
+        "when": [
+            {
+                "from_s": _seconds(one.begins),
+                "to_s": _seconds(one.ends),
+                "what": one.what.replace(" ", "_") if isinstance(one.what, str) else str(one.what),
+            }
+            for one in rehearsal.typical().stretches
+        ],
         "most_in_progress": rehearsal.most_at_once,
         "most_begun_in_an_hour": rehearsal.most_in_an_hour,
         "left": {"p50": rehearsal.left(_LIKELY), "most": rehearsal.left(1.0)},

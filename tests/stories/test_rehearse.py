@@ -197,6 +197,8 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(limit["most"] <= limit["allowed"] for limit in document["limits"])
     shares = sum(limit["binds"] for limit in document["limits"]) + sum(document["waits"].values())
     assert shares == pytest.approx(1.0, abs=0.01)
+    assert document["when"][0]["from_s"] == 0.0
+    assert document["when"][-1]["what"] == "last_restarts"
     assert document["most_in_progress"] == 4
     assert document["left"] == {"p50": 0, "most": 0}
     assert 0.5 < document["efficiency"] <= 1.0
@@ -221,6 +223,7 @@ def test_the_command_speaks_to_operators(
     printed = capsys.readouterr().out
     assert "rehearsed 2 times, beginning 2026-12-01T01:00:00Z" in printed
     assert "--max-concurrency 2" in printed
+    assert "  when      01:00Z to 01:0" in printed
     assert "not started in the median run" in printed
     assert "cutoff: nothing starts after 2026-12-01T01:20:00Z" in printed
     assert "a guess by --expected-duration" in printed

@@ -38,7 +38,6 @@ from orchestrator.model import (
     TargetRelapsed,
     WaveFinished,
     WaveOpened,
-    WaveSoaking,
 )
 from orchestrator.plan import Plan
 
@@ -120,8 +119,8 @@ class RehearsedRun:
 
     @property
     def efficiency(self) -> float:
-        """The least time over the time it took."""
-        return self.least / self.took if self.took else 1.0
+        """The least time over the time it took; 0 if nothing was restarted."""
+        return self.least / self.took if self.took else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,20 +341,12 @@ class _Run:
                 self.stop_reason = self.stop_reason or event.reason
             case RunFinished():
                 self.ended = event.at
-            case WaveOpened() | WaveSoaking() | WaveFinished():
-                self._turn_wave(event)
-            case _:
-                pass
-
-    def _turn_wave(self, event: WaveOpened | WaveSoaking | WaveFinished) -> None:
-        wave = self.waves[event.wave]
-        match event:
             case WaveOpened():
-                wave.opened = self._opened_at = event.at
+                self.waves[event.wave].opened = self._opened_at = event.at
             case WaveFinished():
-                wave.finished = event.at
+                self.waves[event.wave].finished = event.at
             case _:
-                pass
+                pass  # what else there is says nothing of time
 
     def _start(self, event: RestartRequested) -> None:
         now = event.at

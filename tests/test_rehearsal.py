@@ -17,6 +17,7 @@ from orchestrator.model import (
     RunStopping,
     Target,
     TargetEnded,
+    TargetRelapsed,
     Verdict,
     WaveFinished,
     WaveOpened,
@@ -154,6 +155,21 @@ def test_a_start_that_never_began_gives_its_places_back() -> None:
     assert bound(run)["1/60s"] == 60.0 + GUARD
     assert run.most_at_once == 1
     assert run.counts[Outcome.RESTARTED] == 2
+
+
+def test_who_relapses_has_failed() -> None:
+    """A cluster that turns bad in the soak is no success of the rehearsal."""
+    plan = a_plan(1, Concurrency(1))
+    relapsed = TargetRelapsed(at=15.0, target=0, reason="down")
+    run = a_run(plan, *restarted(0, 0.0, 10.0), relapsed, end=20.0)
+    assert run.counts[Outcome.FAILED] == 1
+    assert Rehearsal(began_at=0.0, runs=(run,)).made_by(100.0) == 0
+
+
+def test_a_run_that_was_not_finished_ends_with_its_last_event() -> None:
+    """Its history may break off; what is there counts."""
+    plan = a_plan(1, Concurrency(1))
+    assert analyse(plan, list(restarted(0, 0.0, 10.0))).took == 10.0
 
 
 def several(*took: float, left: Sequence[int] = ()) -> Rehearsal:

@@ -130,14 +130,6 @@ def _say_how_far(number: int, count: int) -> None:
 # ----------------------------------------------------------------------------------------- words
 
 
-def _deadline_words(plan: Plan, rehearsal: Rehearsal, words: str) -> str:
-    deadline = plan.policy.window.deadline
-    if deadline is None:
-        return ""
-    made, runs = rehearsal.made_by(deadline), len(rehearsal.runs)
-    return words.format(made=made, runs=runs, percent=f"{made / runs:.0%}")
-
-
 def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None) -> Iterator[str]:
     runs = len(rehearsal.runs)
     times = "once" if runs == 1 else f"{runs} times"
@@ -154,7 +146,7 @@ def _lines(plan: Plan, model: Model, rehearsal: Rehearsal, scenario: Path | None
         f"  most      {rehearsal.most_at_once} in progress at once, "
         f"{rehearsal.most_in_an_hour} begun in the worst hour"
     )
-    if rehearsal.runs[0].least:
+    if rehearsal.efficiency:
         yield (
             f"  speed     at least {rehearsal.efficiency:.0%} of the fastest that these limits and "
             "waves allow"
@@ -172,12 +164,13 @@ def _upshot(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
         early, late = (clock_of(rehearsal, rehearsal.took(share)) for share in shares)
         who = "8 of 10" if is_many else f"all {runs}"
         yield f"            {who} runs end between {early} and {late}"
-    if plan.policy.window.deadline is not None:
-        by = format_moment(plan.policy.window.deadline)
-        yield _deadline_words(
-            plan, rehearsal, f"  deadline  everything restarted by {by} in {{made}} of {{runs}} "
-            "runs ({percent})"
-        )  # fmt: skip
+    deadline = plan.policy.window.deadline
+    if deadline is not None:
+        made = rehearsal.made_by(deadline)
+        yield (
+            f"  deadline  everything restarted by {format_moment(deadline)} in {made} of {runs} "
+            f"runs ({made / runs:.0%})"
+        )
     if rehearsal.left(1.0):
         yield (
             f"  left      {rehearsal.left(_LIKELY)} not started in the median run, "
@@ -186,7 +179,7 @@ def _upshot(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
     else:
         yield "  left      nothing"
     for reason, times in rehearsal.stop_reasons.items():
-        yield f"  stopped   in {times} of {len(rehearsal.runs)} runs: {reason}"
+        yield f"  stopped   in {times} of {runs} runs: {reason}"
 
 
 def _wave_rows(rehearsal: Rehearsal) -> Iterator[tuple[str, ...]]:
@@ -227,7 +220,7 @@ def _assumptions(model: Model, scenario: Path | None) -> Iterator[str]:
         how = (
             f"as {one.seen} times in this journal" if one.seen else "a guess by --expected-duration"
         )
-        yield (f"  {label:<9} {one.kind} takes {half}, in 1 of 20 cases more than {most} ({how})")
+        yield f"  {label:<9} {one.kind} takes {half}, in 1 of 20 cases more than {most} ({how})"
     if scenario is None:
         yield "            every restart ends well, and nobody else restarts anything"
 

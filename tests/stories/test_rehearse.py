@@ -230,6 +230,20 @@ def test_the_command_speaks_to_operators(
     assert "all 2 runs end between 01:" in printed
 
 
+def test_the_command_takes_a_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a scenario nothing is assumed but what it says; what goes wrong in it is told."""
+    path, scenario = write_fleet(tmp_path, 12), tmp_path / "bad.toml"
+    scenario.write_text('[state]\ninitial = "absent"\n')
+    asked = command(path, "--journal", tmp_path / "none.db", "--scenario", scenario, "--seeds", 12)
+    assert cli.run(asked) == 0
+    printed = capsys.readouterr().out
+    assert f"  assumed   restarts and faults as in {scenario}" in printed
+    assert "every restart ends well" not in printed
+    assert "8 of 10 runs end between" in printed
+    assert "  stopped   in 12 of 12 runs: correlated" in printed
+    assert "of the fastest" not in printed
+
+
 def test_the_command_learns_from_the_journal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ _SHARE = 10
 
 _PLAIN_WIDTH = 120
 _ALL = 10_000
+_SHORTEST = 24
 
 
 @click.command()
@@ -145,4 +146,5 @@ class _Terminal:
         if self._live is not None:
             self._live.update(text_of(found.lines(width, height - 1), fold=False), refresh=True)
         else:
-            self._console.print(text_of(found.lines(width, _ALL), fold=True))
+            # What matters stands first: a long list of what runs must not push it off the screen.
+            self._console.print(text_of(found.lines(width, max(height - 1, _SHORTEST)), fold=True))

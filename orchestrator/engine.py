@@ -304,7 +304,7 @@ class Engine:
         self._is_inherited = is_inherited
         self._gate = gate
         self._inbox: list[_Fact] = []
-        self._news = anyio.Event()
+        self._news = asyncio.Event()
         self._calling = 0
         self._all_back = anyio.Event()
         self._orders: deque[RestartRequested] = deque()
@@ -416,9 +416,20 @@ class Engine:
             wake_at = min(self._campaign.wake_at(now), shared_at, self._aborted_at)
             if wake_at <= now or self._renew_at <= now:
                 return
-            self._news = anyio.Event()
-            with anyio.move_on_after(min(min(wake_at, self._renew_at) - now, self._beat)):
-                await self._news.wait()
+            await self._hear_news(min(min(wake_at, self._renew_at) - now, self._beat))
+
+    async def _hear_news(self, patience: float) -> None:
+        # One event for the run's whole life and a bare timer: a scope and an event for each turn
+        # would cost a tenth of it.
+        self._news.clear()
+        timer = None
+        if patience < math.inf:
+            timer = asyncio.get_running_loop().call_later(patience, self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _shared_news_at(self, now: float) -> float:
         campaign = self._campaign

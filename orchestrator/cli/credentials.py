@@ -12,25 +12,11 @@ import click
 
 from orchestrator.access import Finding, Standing, check_credentials
 from orchestrator.cli import completion
-from orchestrator.cli.options import settings_from, settings_options
+from orchestrator.cli.options import CLOUD, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode, UsageError
 from orchestrator.fleet import Format, read_fleet
-
-SETTINGS = (
-    "cloud.endpoint",
-    "cloud.region_endpoint",
-    "cloud.iam_endpoint",
-    "cloud.metadata_endpoint",
-    "cloud.region",
-    "cloud.request_timeout",
-    "cloud.ca_file",
-    "cloud.client_cert",
-    "cloud.client_key",
-    "cloud.client_key_password_env",
-)
-"""What has to do with credentials."""
 
 _PROJECT_VARIABLES = ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID", "OS_PROJECT_ID")
 
@@ -46,7 +32,7 @@ _PROJECT_VARIABLES = ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID", "OS_PROJECT
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How it is printed."
 )
-@settings_options(SETTINGS)
+@settings_options(CLOUD)
 def credentials(
     fleet: tuple[str, ...],
     *,

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.options import SettingsCommand, settings_from, settings_options
+from orchestrator.cli.options import CLOUD, SettingsCommand, settings_from, settings_options
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.config import Settings
 from orchestrator.discovery import Choice, Condition, Discovery, discover_fleet
@@ -17,21 +17,6 @@ from orchestrator.errors import ExitCode, NothingFoundError, OrchestratorError, 
 from orchestrator.fleet import STDIN, Format, format_by_suffix, write_fleet
 from orchestrator.model import WHOLE
 from orchestrator.output import write_whole
-
-SETTINGS = (
-    "cloud.endpoint",
-    "cloud.region_endpoint",
-    "cloud.iam_endpoint",
-    "cloud.metadata_endpoint",
-    "cloud.region",
-    "cloud.request_timeout",
-    "cloud.ca_file",
-    "cloud.client_cert",
-    "cloud.client_key",
-    "cloud.client_key_password_env",
-    "cloud.connections",
-)
-"""What has to do with reaching the service."""
 
 TYPES = ("elasticsearch", "opensearch", "logstash")
 
@@ -60,7 +45,7 @@ TYPES = ("elasticsearch", "opensearch", "logstash")
     help="How the fleet is written, where the suffix of --output does not tell.  [csv]",
 )  # fmt: skip
 @click.option("--output", default=STDIN, metavar="FILE|-", help="Where the fleet is written.  [-]")
-@settings_options(SETTINGS)
+@settings_options(CLOUD)
 def discover(
     *,
     projects: tuple[str, ...],

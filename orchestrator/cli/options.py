@@ -17,9 +17,13 @@ from orchestrator.config import (
     user_config_file,
 )
 from orchestrator.errors import UsageError
+from orchestrator.fleet import Format
 from orchestrator.model import Outcome
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+CLOUD = tuple(name for name in KEYS if name.startswith("cloud."))
+"""What a command needs that speaks to the service."""
 
 JOURNAL = ("journal.url",)
 """What a command needs that only reads the journal."""
@@ -67,6 +71,22 @@ class SettingsCommand(click.Command):
             if options:
                 with formatter.section(heading):
                     formatter.write_dl(options)
+
+
+def fleet_options(command: CommandT) -> CommandT:
+    """Give a command the fleet, how it is written, and what is taken of a report."""
+    only = click.option(
+        "--only", metavar="OUTCOMES",
+        help="From a report: only targets that ended like this, such as not_started,failed.",
+    )  # fmt: skip
+    format_ = click.option(
+        "--format", "format_", type=click.Choice([str(f) for f in Format]),
+        help="How the fleet is written, where its suffix does not tell.",
+    )  # fmt: skip
+    fleet = click.argument(
+        "fleet", nargs=-1, required=True, metavar="FLEET...", shell_complete=completion.files
+    )
+    return fleet(format_(only(command)))
 
 
 def settings_options(names: Iterable[str] = tuple(KEYS)) -> Callable[[CommandT], CommandT]:

@@ -10,8 +10,13 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli import completion
-from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
+from orchestrator.cli.options import (
+    SettingsCommand,
+    fleet_options,
+    outcomes,
+    settings_from,
+    settings_options,
+)
 from orchestrator.cli.preview import clock_of, long_words
 from orchestrator.cli.restart import describe
 from orchestrator.config import KEYS
@@ -42,17 +47,7 @@ _WAITS = {
 
 
 @click.command(cls=SettingsCommand)
-@click.argument(
-    "fleet", nargs=-1, required=True, metavar="FLEET...", shell_complete=completion.files
-)
-@click.option(
-    "--format", "format_", type=click.Choice([str(f) for f in Format]),
-    help="How the fleet is written, where its suffix does not tell.",
-)  # fmt: skip
-@click.option(
-    "--only", metavar="OUTCOMES",
-    help="From a report: only targets that ended like this, such as not_started,failed.",
-)  # fmt: skip
+@fleet_options
 @click.option("--at", metavar="TIME|SPAN", help="As if it began then.  [now]")
 @click.option(
     "--seeds", type=click.IntRange(1), metavar="N",

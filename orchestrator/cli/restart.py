@@ -11,9 +11,14 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli import completion
 from orchestrator.cli.ending import say_how_it_ended
-from orchestrator.cli.options import SettingsCommand, outcomes, settings_from, settings_options
+from orchestrator.cli.options import (
+    SettingsCommand,
+    fleet_options,
+    outcomes,
+    settings_from,
+    settings_options,
+)
 from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.preview import say_preview
 from orchestrator.cli.watchers import watchers_for
@@ -34,17 +39,7 @@ from orchestrator.wording import shown
 
 
 @click.command(cls=SettingsCommand)
-@click.argument(
-    "fleet", nargs=-1, required=True, metavar="FLEET...", shell_complete=completion.files
-)
-@click.option(
-    "--format", "format_", type=click.Choice([str(f) for f in Format]),
-    help="How the fleet is written, where its suffix does not tell.",
-)  # fmt: skip
-@click.option(
-    "--only", metavar="OUTCOMES",
-    help="From a report: only targets that ended like this, such as not_started,failed.",
-)  # fmt: skip
+@fleet_options
 @click.option("--dry-run", is_flag=True, help="Stop after the plan; nothing is sent.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--expect", type=int, metavar="N", help="Do not ask, and fail unless N targets.")

@@ -12,6 +12,7 @@ import click
 from orchestrator.cli import completion
 from orchestrator.cli.ending import say_how_it_ended
 from orchestrator.cli.options import (
+    CLOUD,
     SettingsCommand,
     options_in,
     outcomes,
@@ -35,16 +36,7 @@ SETTINGS = (
     "window.not_before",
     "window.cutoff",
     "window.deadline",
-    "cloud.endpoint",
-    "cloud.region_endpoint",
-    "cloud.iam_endpoint",
-    "cloud.metadata_endpoint",
-    "cloud.region",
-    "cloud.request_timeout",
-    "cloud.ca_file",
-    "cloud.client_cert",
-    "cloud.client_key",
-    "cloud.client_key_password_env",
+    *CLOUD,
     "journal.url",
     "log.format",
     "log.file",

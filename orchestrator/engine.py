@@ -306,7 +306,7 @@ class Engine:
         self._inbox: list[_Fact] = []
         self._news = asyncio.Event()
         self._calling = 0
-        self._all_back = anyio.Event()
+        self._half_back = anyio.Event()
         self._orders: deque[RestartRequested] = deque()
         self._idle: list[asyncio.Event] = []
         self._journal_error: UnavailableError | None = None
@@ -442,8 +442,8 @@ class Engine:
     def _put(self, fact: _Fact) -> None:
         self._inbox.append(fact)
         self._news.set()
-        if not self._calling:
-            self._all_back.set()
+        if self._calling <= len(self._inbox):
+            self._half_back.set()
 
     def _take_up(self, now: float) -> Sequence[Event]:
         """Note who runs; an intent of an earlier runner without an answer is an answer lost."""
@@ -658,14 +658,16 @@ class Engine:
 
         A turn costs a durable commit whatever is in it; with many calls under way the next answers
         are moments off, and waiting while they keep coming makes batches that disk and loop like.
+        It waits for half of them at the most: the others go on while this half is written, so that
+        neither the disk nor the service has to wait for the other.
         """
         until = self._clock.now() + GATHER
         seen = 0
-        while seen < len(self._inbox) and self._calling and self._clock.now() < until:
+        while self._calling > len(self._inbox) > seen and self._clock.now() < until:
             seen = len(self._inbox)
-            self._all_back = anyio.Event()
+            self._half_back = anyio.Event()
             with anyio.move_on_after(LULL):
-                await self._all_back.wait()
+                await self._half_back.wait()
 
     def _show(self, now: float) -> None:
         self._each_watcher(lambda watcher: watcher.turned(self._campaign, now))

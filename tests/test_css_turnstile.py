@@ -31,7 +31,7 @@ class Road:
             if self.turnstile.is_open:
                 await self._go(tell)
             else:
-                async with self.turnstile.turn(self.renew):
+                async with self.turnstile.turn(self.renew, "p"):
                     await self._go(tell)
         except CloudError as error:
             self.errors.append(error)
@@ -95,7 +95,7 @@ def test_nothing_follows_a_refusal() -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
-        await road.calls(20, lambda: turnstile.refuse(1.0, "signature fail"))
+        await road.calls(20, lambda: turnstile.refuse(1.0, "signature fail", "p"))
         assert road.sent == 1
         assert len(road.errors) == 19
         for error in road.errors:
@@ -113,7 +113,7 @@ def test_others_open_it_again() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         await road.call(turnstile.accept)
-        await road.call(lambda: turnstile.refuse(1.0, "expired"))
+        await road.call(lambda: turnstile.refuse(1.0, "expired", "p"))
         await road.call(turnstile.accept)
         assert (road.sent, len(road.errors)) == (2, 1)
         road.has_others = True
@@ -131,7 +131,7 @@ def test_patience_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
-        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
+        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew, "p"):
             tasks.start_soon(road.call, turnstile.accept)
             await anyio.sleep(0.1)
         (error,) = road.errors
@@ -149,7 +149,7 @@ def test_a_first_call_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
-        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew):
+        async with anyio.create_task_group() as tasks, turnstile.turn(road.renew, "p"):
             for _ in range(10):
                 tasks.start_soon(road.call, turnstile.accept)
             await anyio.sleep(0.04)
@@ -170,7 +170,7 @@ def test_few_try_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         trying: list[int] = []
 
         async def hang(number: int) -> None:
-            async with turnstile.turn(Road(turnstile).renew):
+            async with turnstile.turn(Road(turnstile).renew, "p"):
                 trying.append(number)
                 await anyio.sleep_forever()
 
@@ -192,7 +192,7 @@ def test_a_cancelled_first_lets_the_next_try() -> None:
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks:
             with anyio.move_on_after(0.02):
-                async with turnstile.turn(road.renew):
+                async with turnstile.turn(road.renew, "p"):
                     tasks.start_soon(road.call, turnstile.accept)
                     await anyio.sleep(1)
         assert (road.sent, road.errors) == (1, [])
@@ -205,14 +205,14 @@ def test_an_error_while_renewing_leaves_it_as_it_was() -> None:
 
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
-        turnstile.refuse(1.0, "expired")
+        turnstile.refuse(1.0, "expired", "p")
 
         async def cannot_say(_given_at: float) -> bool:
             raise CloudError("IAM is away")
 
         for _ in range(2):
             with pytest.raises(CloudError, match="IAM is away"):
-                async with turnstile.turn(cannot_say):
+                async with turnstile.turn(cannot_say, "p"):
                     raise AssertionError
         assert not turnstile.is_open
 
@@ -226,8 +226,8 @@ def test_others_that_are_no_better_are_tried_once() -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", lambda: now[0])
         road = Road(turnstile, has_others=True)
-        await road.call(lambda: turnstile.refuse(1.0, "stale"))
-        await road.call(lambda: turnstile.refuse(now[0], "wrong"))
+        await road.call(lambda: turnstile.refuse(1.0, "stale", "p"))
+        await road.call(lambda: turnstile.refuse(now[0], "wrong", "p"))
         for _ in range(3):
             await road.call(turnstile.accept)
         assert (road.sent, len(road.errors)) == (2, 3)
@@ -244,11 +244,30 @@ def test_late_refusals_of_what_was_replaced() -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile, has_others=True)
-        turnstile.refuse(1.0, "stale")
-        assert await turnstile.renew(road.renew)
-        turnstile.refuse(1.5, "stale")
-        assert await turnstile.renew(road.renew)
+        turnstile.refuse(1.0, "stale", "p")
+        assert await turnstile.renew(road.renew, "p")
+        turnstile.refuse(1.5, "stale", "p")
+        assert await turnstile.renew(road.renew, "p")
         await road.call(turnstile.accept)
         assert turnstile.is_open
+
+    run(story)
+
+
+def test_tokens_of_two_projects_that_end_together() -> None:
+    """The end of one project's token says nothing about what just replaced that of another."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", time.monotonic)
+        road = Road(turnstile, has_others=True)
+        turnstile.accept()
+        turnstile.refuse(time.monotonic(), "expired", "one")
+        assert await turnstile.renew(road.renew, "one")
+        turnstile.refuse(time.monotonic(), "expired", "two")
+        assert await turnstile.renew(road.renew, "two")
+        # What replaced the first is refused as well: now it rests, for everybody.
+        turnstile.refuse(time.monotonic(), "expired", "one")
+        assert not await turnstile.renew(road.renew, "one")
+        assert not await turnstile.renew(road.renew, "two")
 
     run(story)

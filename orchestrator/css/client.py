@@ -515,7 +515,7 @@ class CssClient:
             turnstile = self._turnstiles[account] = Turnstile(account, self._now)
         if turnstile.is_open:
             return await self._send_through(turnstile, request)
-        async with turnstile.turn(self._renewal(request)):
+        async with turnstile.turn(self._renewal(request), request.project_id):
             return await self._send_through(turnstile, request)
 
     def _renewal(self, request: _Request) -> Renew:
@@ -525,16 +525,20 @@ class CssClient:
         """Make one call, and once more if its credentials were refused and there are others."""
         sent = await self._send_once(request)
         if _is_refused(sent.reply):
-            turnstile.refuse(sent.given_at, words_in(*sent.reply, now_wall=time.time()))
-            if not await turnstile.renew(self._renewal(request)):
+            self._take_refusal(turnstile, request, sent)
+            if not await turnstile.renew(self._renewal(request), request.project_id):
                 return sent.reply
             sent = await self._send_once(request)
             if _is_refused(sent.reply):
-                turnstile.refuse(sent.given_at, words_in(*sent.reply, now_wall=time.time()))
+                self._take_refusal(turnstile, request, sent)
                 return sent.reply
         if not turnstile.is_open and is_from_service(sent.reply.status, sent.reply.body):
             turnstile.accept()
         return sent.reply
+
+    def _take_refusal(self, turnstile: Turnstile, request: _Request, sent: _Sent) -> None:
+        words = words_in(*sent.reply, now_wall=time.time())
+        turnstile.refuse(sent.given_at, words, request.project_id)
 
     async def _send_once(self, request: _Request) -> _Sent:
         """Make one call, once; what comes back has no credentials in it."""

@@ -6,7 +6,8 @@ A key that is refused a few times is locked for minutes, for everybody who uses 
   holds up the others for a moment only, for it may have gone to a region that is down; but never
   more than `TRIALS` are under way.
 - After a refusal none leaves, unless the account has other credentials by then. If those are
-  refused as well, it rests.
+  refused as well, it rests. Tokens are made for one project each: that of another, which ended in
+  the same moment, says nothing about what has just replaced the first.
 """
 
 import math
@@ -51,7 +52,9 @@ class Turnstile:
         self._is_trusted = False
         self._refusal: str | None = None
         self._refused_at = -math.inf
-        self._renewed_at = -math.inf
+        self._refusals: dict[str, float] = {}
+        self._renewed: dict[str, float] = {}
+        """By project: when what was refused was given out, and when it was replaced."""
         self._rests_until = -math.inf
         self._trials = 0
         self._next_trial_at = -math.inf
@@ -66,31 +69,33 @@ class Turnstile:
         """Take note that the service accepted a call of the account."""
         self._is_trusted = True
         self._refusal = None
-        self._renewed_at = -math.inf
+        self._renewed.clear()
         self._tell()
 
-    def refuse(self, given_at: float, words: str) -> None:
+    def refuse(self, given_at: float, words: str, project_id: str) -> None:
         """Take note that the service refused the credentials given out at that moment."""
         self._is_trusted = False
         self._refused_at = max(given_at, self._refused_at)
+        self._refusals[project_id] = max(given_at, self._refusals.get(project_id, given_at))
         self._refusal = words
-        if given_at >= self._renewed_at > -math.inf:
+        if given_at >= self._renewed.get(project_id, math.inf):
             # Others were no better, and still others would not be: somebody has to act.
             self._rests_until = self._now() + REST
 
-    async def renew(self, get: Renew) -> bool:
+    async def renew(self, get: Renew, project_id: str) -> bool:
         """Get others in place of the credentials that were refused; return whether there are any.
 
         Raises:
             CloudError: it cannot be said just now.
         """
-        if self._now() < self._rests_until or not await get(self._refused_at):
+        given_at = self._refusals.get(project_id, self._refused_at)
+        if self._now() < self._rests_until or not await get(given_at):
             return False
-        self._renewed_at = self._now()
+        self._renewed[project_id] = self._now()
         return True
 
     @asynccontextmanager
-    async def turn(self, get: Renew) -> AsyncIterator[None]:
+    async def turn(self, get: Renew, project_id: str) -> AsyncIterator[None]:
         """Wait until the call may leave, and keep others back while it shows what comes of it.
 
         Raises:
@@ -104,7 +109,7 @@ class Turnstile:
         self._trials += 1
         self._next_trial_at = self._now() + NEXT_TRIAL_AFTER
         try:
-            if self._refusal is not None and not await self.renew(get):
+            if self._refusal is not None and not await self.renew(get, project_id):
                 raise self._refused(self._refusal)
             yield
         finally:

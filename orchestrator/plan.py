@@ -288,7 +288,7 @@ def _groups(
     groups = [(CANARY, positions[:first])] if first else []
     if by_column:
         return groups + _by_column(targets, positions[first:])
-    return groups + _by_size(len(targets), positions[first:], waves)
+    return groups + _by_size(len(targets), positions[first:], waves, first=len(groups) + 1)
 
 
 def _by_column(targets: Sequence[Target], positions: list[int]) -> list[tuple[str, list[int]]]:
@@ -303,9 +303,12 @@ def _by_column(targets: Sequence[Target], positions: list[int]) -> list[tuple[st
     return [(name, named[name]) for name in (*names, REST) if name in named]
 
 
-def _by_size(total: int, positions: list[int], waves: Sequence[str]) -> list[tuple[str, list[int]]]:
+def _by_size(
+    total: int, positions: list[int], waves: Sequence[str], *, first: int
+) -> list[tuple[str, list[int]]]:
+    """Cut the targets into waves, the first of which is the run's wave of that number."""
     groups: list[tuple[str, list[int]]] = []
-    for number, size in enumerate(waves, start=1):
+    for number, size in enumerate(waves, start=first):
         count = len(positions) if size == REST else Portion.parse(size).of(total)
         if positions and count:
             groups.append((REST if size == REST else f"wave {number}", positions[:count]))

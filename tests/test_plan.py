@@ -55,7 +55,7 @@ def test_waves_by_size() -> None:
     plan = make_plan(fleet(40), Policy(), waves=("1", "5", "10%", "rest"), soak=30)
     assert shape(plan) == [("wave 1", 1, 30), ("wave 2", 5, 30), ("wave 3", 4, 30), ("rest", 30, 0)]
     plan = make_plan(fleet(8), Policy(), canary=Portion(2), waves=("3",), soak=30)
-    assert shape(plan) == [("canary", 2, 30), ("wave 1", 3, 30), ("rest", 3, 0)]
+    assert shape(plan) == [("canary", 2, 30), ("wave 2", 3, 30), ("rest", 3, 0)]
     assert shape(make_plan(fleet(2), Policy(), waves=("5", "rest"))) == [("wave 1", 2, 0)]
 
 

@@ -69,7 +69,7 @@ def test_the_first_goes_alone() -> None:
         def accept() -> None:
             if next(moments) == 0:
                 assert road.most == 1
-            turnstile.accept()
+            turnstile.accept(time.monotonic(), "p")
 
         await road.calls(20, accept)
         assert (road.sent, road.errors) == (20, [])
@@ -112,12 +112,12 @@ def test_others_open_it_again() -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
-        await road.call(turnstile.accept)
+        await road.call(lambda: turnstile.accept(time.monotonic(), "p"))
         await road.call(lambda: turnstile.refuse(1.0, "expired", "p"))
-        await road.call(turnstile.accept)
+        await road.call(lambda: turnstile.accept(time.monotonic(), "p"))
         assert (road.sent, len(road.errors)) == (2, 1)
         road.has_others = True
-        await road.calls(5, turnstile.accept)
+        await road.calls(5, lambda: turnstile.accept(time.monotonic(), "p"))
         assert road.sent == 7
         assert turnstile.is_open
 
@@ -132,7 +132,7 @@ def test_patience_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks, turnstile.turn(road.renew, "p"):
-            tasks.start_soon(road.call, turnstile.accept)
+            tasks.start_soon(road.call, lambda: turnstile.accept(time.monotonic(), "p"))
             await anyio.sleep(0.1)
         (error,) = road.errors
         assert (error.status, error.error_class) == (None, "unsent")
@@ -151,7 +151,7 @@ def test_a_first_call_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None
         road = Road(turnstile)
         async with anyio.create_task_group() as tasks, turnstile.turn(road.renew, "p"):
             for _ in range(10):
-                tasks.start_soon(road.call, turnstile.accept)
+                tasks.start_soon(road.call, lambda: turnstile.accept(time.monotonic(), "p"))
             await anyio.sleep(0.04)
             assert road.sent == 0
             await anyio.sleep(0.06)
@@ -193,7 +193,7 @@ def test_a_cancelled_first_lets_the_next_try() -> None:
         async with anyio.create_task_group() as tasks:
             with anyio.move_on_after(0.02):
                 async with turnstile.turn(road.renew, "p"):
-                    tasks.start_soon(road.call, turnstile.accept)
+                    tasks.start_soon(road.call, lambda: turnstile.accept(time.monotonic(), "p"))
                     await anyio.sleep(1)
         assert (road.sent, road.errors) == (1, [])
 
@@ -229,10 +229,10 @@ def test_others_that_are_no_better_are_tried_once() -> None:
         await road.call(lambda: turnstile.refuse(1.0, "stale", "p"))
         await road.call(lambda: turnstile.refuse(now[0], "wrong", "p"))
         for _ in range(3):
-            await road.call(turnstile.accept)
+            await road.call(lambda: turnstile.accept(time.monotonic(), "p"))
         assert (road.sent, len(road.errors)) == (2, 3)
         now[0] += REST
-        await road.call(turnstile.accept)
+        await road.call(lambda: turnstile.accept(time.monotonic(), "p"))
         assert (road.sent, turnstile.is_open) == (3, True)
 
     run(story)
@@ -248,7 +248,7 @@ def test_late_refusals_of_what_was_replaced() -> None:
         assert await turnstile.renew(road.renew, "p")
         turnstile.refuse(1.5, "stale", "p")
         assert await turnstile.renew(road.renew, "p")
-        await road.call(turnstile.accept)
+        await road.call(lambda: turnstile.accept(time.monotonic(), "p"))
         assert turnstile.is_open
 
     run(story)
@@ -260,7 +260,7 @@ def test_tokens_of_two_projects_that_end_together() -> None:
     async def story() -> None:
         turnstile = Turnstile("prod", time.monotonic)
         road = Road(turnstile, has_others=True)
-        turnstile.accept()
+        turnstile.accept(time.monotonic(), "one")
         turnstile.refuse(time.monotonic(), "expired", "one")
         assert await turnstile.renew(road.renew, "one")
         turnstile.refuse(time.monotonic(), "expired", "two")
@@ -269,5 +269,21 @@ def test_tokens_of_two_projects_that_end_together() -> None:
         turnstile.refuse(time.monotonic(), "expired", "one")
         assert not await turnstile.renew(road.renew, "one")
         assert not await turnstile.renew(road.renew, "two")
+
+    run(story)
+
+
+def test_an_acceptance_speaks_for_its_own_project() -> None:
+    """A token that replaced another may end again, whichever project was accepted first."""
+
+    async def story() -> None:
+        turnstile = Turnstile("prod", time.monotonic)
+        road = Road(turnstile, has_others=True)
+        for _ in range(3):
+            for project in ("one", "two"):
+                turnstile.refuse(time.monotonic(), "expired", project)
+                assert await turnstile.renew(road.renew, project)
+            for project in ("one", "two"):
+                turnstile.accept(time.monotonic(), project)
 
     run(story)

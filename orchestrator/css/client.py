@@ -532,8 +532,8 @@ class CssClient:
             if _is_refused(sent.reply):
                 self._take_refusal(turnstile, request, sent)
                 return sent.reply
-        if not turnstile.is_open and is_from_service(sent.reply.status, sent.reply.body):
-            turnstile.accept()
+        if is_from_service(sent.reply.status, sent.reply.body):
+            turnstile.accept(sent.given_at, request.project_id)
         return sent.reply
 
     def _take_refusal(self, turnstile: Turnstile, request: _Request, sent: _Sent) -> None:

@@ -54,7 +54,9 @@ class Turnstile:
         self._refused_at = -math.inf
         self._refusals: dict[str, float] = {}
         self._renewed: dict[str, float] = {}
-        """By project: when what was refused was given out, and when it was replaced."""
+        self._accepted: dict[str, float] = {}
+        """By project: when what was refused was given out, when it was replaced, and when what was
+        accepted last was given out."""
         self._rests_until = -math.inf
         self._trials = 0
         self._next_trial_at = -math.inf
@@ -65,12 +67,13 @@ class Turnstile:
         """Return whether any number of calls may leave at once."""
         return self._is_trusted
 
-    def accept(self) -> None:
-        """Take note that the service accepted a call of the account."""
-        self._is_trusted = True
-        self._refusal = None
-        self._renewed.clear()
-        self._tell()
+    def accept(self, given_at: float, project_id: str) -> None:
+        """Take note that the service accepted the credentials given out at that moment."""
+        self._accepted[project_id] = given_at
+        if not self._is_trusted:
+            self._is_trusted = True
+            self._refusal = None
+            self._tell()
 
     def refuse(self, given_at: float, words: str, project_id: str) -> None:
         """Take note that the service refused the credentials given out at that moment."""
@@ -78,7 +81,8 @@ class Turnstile:
         self._refused_at = max(given_at, self._refused_at)
         self._refusals[project_id] = max(given_at, self._refusals.get(project_id, given_at))
         self._refusal = words
-        if given_at >= self._renewed.get(project_id, math.inf):
+        replaced_at = self._renewed.get(project_id, math.inf)
+        if given_at >= replaced_at > self._accepted.get(project_id, -math.inf):
             # Others were no better, and still others would not be: somebody has to act.
             self._rests_until = self._now() + REST
 

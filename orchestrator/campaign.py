@@ -291,11 +291,14 @@ class Campaign:
         """Make limits that have counted nothing yet, and what goes by them."""
         self._is_counted = True
         """Whether these limits know every start that matters to them."""
-        limits = (*self.policy.limits, *self.policy.max_unavailable)
-        self.limits = Limits(limits, self.plan.targets)
+        self.limits = self._fresh_limits()
         self.lanes = Lanes(self.limits, self.paces, self.plan.order())
         kept = bool(self.policy.max_unavailable)
         self.health = Health(self.plan.targets, self.limits) if kept else None
+
+    def _fresh_limits(self) -> Limits:
+        limits = (*self.policy.limits, *self.policy.max_unavailable)
+        return Limits(limits, self.plan.targets)
 
     # ------------------------------------------------------------------------------- questions
 
@@ -970,8 +973,7 @@ class Campaign:
 
         Whoever waits goes on waiting, in the same order.
         """
-        limits = (*self.policy.limits, *self.policy.max_unavailable)
-        self.limits = Limits(limits, self.plan.targets)
+        self.limits = self._fresh_limits()
         self.lanes = self.lanes.under(self.limits, self.plan.targets)
         if self.health is not None:
             self.health.move_to(self.limits)

@@ -42,15 +42,6 @@ class Health:
             for gate in self._gates_of(position):
                 gate.down += 1
 
-    @property
-    def down(self) -> frozenset[int]:
-        """Return who is down, by position."""
-        return frozenset(self._down)
-
-    def is_down(self, position: int) -> bool:
-        """Return whether a target is down and holds no slot."""
-        return position in self._down
-
     def positions_of(self, project_id: str) -> Iterable[int]:
         """Return the targets of a project."""
         return self._of_project[project_id]

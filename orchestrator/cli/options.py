@@ -28,13 +28,6 @@ CLOUD = tuple(name for name in KEYS if name.startswith("cloud."))
 JOURNAL = ("journal.url",)
 """What a command needs that only reads the journal."""
 
-_SPELLED_OTHERWISE = {
-    "follow.wait": "--no-wait",
-    "follow.max_reissues": "--max-reissues",
-    "log.level": "--log-level",
-}
-
-
 SECTIONS = {
     "cloud": "The service",
     "limits": "Limits",

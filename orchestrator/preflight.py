@@ -14,7 +14,7 @@ from orchestrator.span import format_moment, parse_moment
 
 
 def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
-    """Make the plan for a fleet, with every target's region known and its endpoint checked.
+    """Make the plan for a fleet, with the region of every target as far as it is known.
 
     Args:
         fleet: what to restart.
@@ -22,13 +22,11 @@ def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
         now: the moment of the wall clock from which spans count; this one if not given.
 
     Raises:
-        ConfigError: targets without a region or an endpoint, names every project; or a window
-            that cannot be kept.
+        ConfigError: a window that cannot be kept.
         PlanError: the fleet and the policy do not make a plan.
     """
     window = window_at(settings.window, time.time() if now is None else now)
     targets = tuple(_with_region(target, settings) for target in fleet.targets)
-    _check_endpoints(targets, settings)
     return make_plan(
         targets,
         replace(settings.policy, window=window),
@@ -39,6 +37,23 @@ def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
         seed=settings.waves.seed,
         source=fleet.source,
     )
+
+
+def check_endpoints(targets: Iterable[Target], settings: Settings) -> None:
+    """Make sure that calls for these targets have somewhere to go; a simulator needs no such place.
+
+    Raises:
+        ConfigError: targets without a region or an endpoint, names every project.
+    """
+    mistakes: list[str] = []
+    for project_id, region in _places(targets):
+        try:
+            settings.cloud.endpoint_for(project_id, region)
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+    if mistakes:
+        mistakes = list(dict.fromkeys(mistakes))
+        raise ConfigError("planning the run: some projects have no endpoint", mistakes)
 
 
 def doubts_about(targets: Iterable[Target], settings: Settings) -> Sequence[str]:
@@ -84,18 +99,6 @@ def _option(name: str) -> str:
 def _with_region(target: Target, settings: Settings) -> Target:
     region = settings.cloud.region_for(target)
     return target if region == target.region else replace(target, region=region)
-
-
-def _check_endpoints(targets: Sequence[Target], settings: Settings) -> None:
-    mistakes: list[str] = []
-    for project_id, region in _places(targets):
-        try:
-            settings.cloud.endpoint_for(project_id, region)
-        except ConfigError as error:
-            mistakes.extend(error.mistakes)
-    if mistakes:
-        mistakes = list(dict.fromkeys(mistakes))
-        raise ConfigError("planning the run: some projects have no endpoint", mistakes)
 
 
 def _places(targets: Iterable[Target]) -> Iterable[tuple[str, str | None]]:

@@ -57,7 +57,7 @@ from orchestrator.model import (
 )
 from orchestrator.orders import Order, Standing
 from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, with_targets
-from orchestrator.preflight import prepare, window_at
+from orchestrator.preflight import check_endpoints, prepare, window_at
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.auth import Mode
@@ -171,6 +171,8 @@ async def restart_fleet(
             user_config=user_config_file(),
         )
     plan = prepare(fleet, settings)
+    if simulation is None:
+        check_endpoints(plan.targets, settings)
     return await run_plan(
         plan, settings, simulation=simulation, watch=watch, environ=environ, prompt=prompt, new=new
     )

@@ -195,6 +195,26 @@ def test_credentials_are_needed_but_for_loopback(home: Path) -> None:
     assert "OS_TOKEN" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["restart", "--dry-run"], ExitCode.OK),
+        (["rehearse"], ExitCode.OK),
+        (["restart", "--simulate", "--scenario", "scenario.toml", *QUICK, "--yes"], ExitCode.OK),
+        (["restart", "--yes"], ExitCode.USAGE),
+    ],
+)
+def test_a_region_is_needed_for_real_calls_alone(
+    home: Path, arguments: list[str], code: ExitCode
+) -> None:
+    """A fleet without regions can be planned, rehearsed and simulated, but not restarted."""
+    (home / "fleet.txt").write_text("p-1/c-1\np-1/c-2\n")
+    done = orchestrator(home, *arguments, "fleet.txt")
+    assert done.returncode == code, done.stderr
+    is_said = "project p-1: cloud.endpoint needs a region" in done.stderr
+    assert is_said == ("--dry-run" in arguments or code is ExitCode.USAGE)
+
+
 def test_a_fleet_from_standard_input(home: Path) -> None:
     """`-` reads the fleet from standard input, whose content tells its format."""
     text = (home / "fleet.csv").read_text()

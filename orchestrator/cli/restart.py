@@ -23,14 +23,14 @@ from orchestrator.cli.passcode import passcode_prompt
 from orchestrator.cli.preview import say_preview
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
-from orchestrator.errors import ExitCode, UsageError
+from orchestrator.errors import ConfigError, ExitCode, UsageError
 from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished
 from orchestrator.journal import RunState, RunSummary
 from orchestrator.limits import FLEET, Unavailable
 from orchestrator.model import WHOLE
 from orchestrator.plan import Plan, Window
-from orchestrator.preflight import doubts_about, prepare
+from orchestrator.preflight import check_endpoints, doubts_about, prepare
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
@@ -95,8 +95,7 @@ def restart(
     plan = prepare(read, settings)
     describe(plan, read)
     if not given["simulate"]:
-        for doubt in doubts_about(plan.targets, settings):
-            click.echo(f"warning: {doubt}", err=True)
+        _look_for_places(plan, settings, is_dry=given["dry_run"])
     simulation = _simulation(given, settings.waves.seed)
     scenario = simulation.scenario if simulation is not None else None
     if given["dry_run"]:
@@ -126,6 +125,23 @@ def restart(
     result = anyio.run(run)
     say_how_it_ended(result)
     return result.exit_code
+
+
+def _look_for_places(plan: Plan, settings: Settings, *, is_dry: bool) -> None:
+    """Say what is doubtful about where calls would go; for a plan alone a missing place is no more.
+
+    Raises:
+        ConfigError: calls would have nowhere to go.
+    """
+    doubts = list(doubts_about(plan.targets, settings))
+    try:
+        check_endpoints(plan.targets, settings)
+    except ConfigError as error:
+        if not is_dry:
+            raise
+        doubts += error.mistakes
+    for doubt in doubts:
+        click.echo(f"warning: {doubt}", err=True)
 
 
 def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:

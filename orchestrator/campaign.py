@@ -266,7 +266,8 @@ class Campaign:
         self._left_out: list[set[int]] = [set() for _ in plan.waves]
         """By wave, who does not start while this runner runs: their credential was refused."""
         self._examined: dict[int, tuple[float, ClusterState]] = {}
-        self._to_examine: deque[int] = deque()
+        self._to_examine, self._examining = deque[int](), set[int]()
+        """Who is to be read alone; and who left the line for that and is not back yet."""
         self._elsewhere: dict[tuple[str, str], Start] = {}
         self._kinds = plan.kinds()
         self.opening = Opening(
@@ -473,7 +474,7 @@ class Campaign:
             return Hold(Cause.WINDOW, f"not before {bound}", opens_at)
         if not self._gatekeeper.lets(now):
             reason = f"the gate is closed: {self._gatekeeper.reason}"
-            return Hold(Cause.GATE, reason, self._gatekeeper.ask_at())
+            return Hold(Cause.GATE, reason, max(now, self._gatekeeper.ask_at()))
         return None
 
     def objection(self, event: RestartRequested, now: float) -> str | None:
@@ -929,19 +930,21 @@ class Campaign:
 
     def _admit(self, wave: int) -> None:
         # In the order in which they go: a lane is known by its first when it is put in line.
-        for place in sorted(map(self._place_of, self._waiting_in(wave))):
-            self._line_up(place % len(self.plan.targets))
+        for position in sorted(self._waiting_in(wave), key=lambda one: not self._goes_first(one)):
+            self._line_up(position)
 
-    def _place_of(self, position: int) -> int:
-        """Return where a target stands in line: who is down before all, where that is asked for."""
-        goes_first = self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
-        return position - len(self.plan.targets) if goes_first else position
+    def _goes_first(self, position: int) -> bool:
+        return self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
 
     def _line_up(self, position: int, not_before: float = -math.inf) -> None:
         """Let a target wait for its turn."""
-        target = self.plan.targets[position]
-        is_down = self.health is not None and self._looks_down(position)
-        self.lanes.put(self._place_of(position), target, not_before, is_down=is_down)
+        self.lanes.put(
+            position,
+            self.plan.targets[position],
+            not_before,
+            is_down=self.health is not None and self._looks_down(position),
+            goes_first=self._goes_first(position),
+        )
 
     def _looks_down(self, position: int) -> bool:
         target = self.plan.targets[position]
@@ -1022,7 +1025,7 @@ class Campaign:
         track = self._tracks.get(position)
         if track is not None:
             self._see(track, state, began_at, now)
-        else:
+        elif self._comes_back(position):
             self._examined[position] = (began_at, state)
             self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
             self._put_back(position)
@@ -1033,7 +1036,7 @@ class Campaign:
         if track is not None:
             # It may be a passing thing of a cluster on its way; the deadline decides.
             track.moved = True
-        else:
+        elif self._comes_back(position):
             self._findings[position] = TargetEnded(
                 at=0.0, target=position, outcome=Outcome.REFUSED, reason="gone", error=error
             )
@@ -1042,7 +1045,7 @@ class Campaign:
         self, position: int, error: ErrorInfo, now: float, retry_after: float | None = None
     ) -> None:
         """Take note that a detail call gave nothing usable."""
-        if position in self._tracks:
+        if position in self._tracks or not self._comes_back(position):
             return
         if error.error_class == "throttled":
             self._put_back(
@@ -1086,6 +1089,15 @@ class Campaign:
         is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
         if is_waited_for and watch.blind is None and not is_unauthorized:
             self._look_by(watch, now)
+
+    def _comes_back(self, position: int) -> bool:
+        """Whether a target that was read alone waits for that.
+
+        It was under way when it was read, and is not any more, if it does not.
+        """
+        is_back = position in self._examining
+        self._examining.discard(position)
+        return is_back
 
     def _note_health(self, watch: Watch, at: float, now: float) -> None:
         """Take note of who is down in a project, but for those who hold a slot in any case."""
@@ -1319,9 +1331,8 @@ class Campaign:
             return None
         if self.health is not None:
             self.health.fade(now, self._tracks.keys())
-        while (place := self.lanes.next(now)) is not None:
-            # Who goes first has a place before all others; it is the same place from the other end.
-            command = self._consider(place % len(self.plan.targets), now)
+        while (position := self.lanes.next(now)) is not None:
+            command = self._consider(position, now)
             if command is not None:
                 return command
         return None
@@ -1347,6 +1358,7 @@ class Campaign:
         state = self._baseline(position, watch, now)
         if state is None:
             self._to_examine.append(position)
+            self._examining.add(position)
             return None
         return self._by_baseline(position, state, now)
 

@@ -10,7 +10,8 @@ come later in the plan leave it a moment for that, so that the plan's order is k
 fails or dawdles holds up nobody for longer than that. No more projects are wanted at once than
 there is room for.
 
-Inside, a target is known by its *rank*: its place in the order of the plan.
+Inside, a target is known by its *rank*: its place in the order of the plan, or for those who go
+first of all, before zero.
 
 Each account, the credential of one or more projects, has a *pace*. It comes before the door: nobody
 looks for those who may not be asked yet.
@@ -27,6 +28,9 @@ from orchestrator.pace import Pace, Paces
 
 PATIENCE = 1.0
 """Seconds that later targets leave a project for the look that its earlier ones need."""
+
+_FIRST = 1 << 40
+"""By so much the rank of who goes first is less than its place in the order of the plan."""
 
 
 class Door:
@@ -120,9 +124,11 @@ class Lanes:
         for lane in self._lanes.values():
             for rank in lane.queue:
                 position = self._position_at(rank)
-                moved.put(position, targets[position], is_down=lane.is_down)
-        for not_before, position, is_down, target in self._later:
-            moved.put(position, target, not_before, is_down=is_down)
+                target = targets[position]
+                moved.put(position, target, is_down=lane.is_down, goes_first=rank < 0)
+        for not_before, rank, is_down, target in self._later:
+            position = self._position_at(rank)
+            moved.put(position, target, not_before, is_down=is_down, goes_first=rank < 0)
         return moved
 
     def __len__(self) -> int:
@@ -136,16 +142,25 @@ class Lanes:
         not_before: float = -math.inf,
         *,
         is_down: bool = False,
+        goes_first: bool = False,
     ) -> None:
         """Let a target wait for its turn, which does not come before `not_before`.
 
-        Who is down already makes nothing unavailable, and passes the limits on that.
+        Args:
+            position: the target's.
+            target: what it is.
+            not_before: the moment from which on it is in line.
+            is_down: it makes nothing more unavailable, and passes the limits on that.
+            goes_first: its turn comes before that of all who do not.
         """
         self._count += 1
+        rank = self._ranks.get(position, position)
+        if goes_first:
+            rank -= _FIRST
         if not_before > -math.inf:
-            heapq.heappush(self._later, (not_before, position, is_down, target))
+            heapq.heappush(self._later, (not_before, rank, is_down, target))
         else:
-            self._join(position, target, is_down=is_down)
+            self._join(rank, target, is_down=is_down)
 
     def door(self, project_id: str) -> Door:
         """Return the project's door."""
@@ -243,7 +258,8 @@ class Lanes:
         return min((gate.most - gate.taken(now) for gate in self._fleet_gates), default=math.inf)
 
     def _position_at(self, rank: int) -> int:
-        return self._order[rank] if self._order else rank
+        place = rank if rank >= 0 else rank + _FIRST
+        return self._order[place] if self._order else place
 
     def _yields_until(self, rank: int, now: float) -> float:
         """Return until when a target leaves earlier ones the moment that a look takes."""
@@ -255,7 +271,7 @@ class Lanes:
             heapq.heappop(self._sought)
         return now
 
-    def _join(self, position: int, target: Target, *, is_down: bool) -> None:
+    def _join(self, rank: int, target: Target, *, is_down: bool) -> None:
         key = (target.project_id, "down" if is_down else "", *self._limits.values(target))
         lane = self._lanes.get(key)
         if lane is None:
@@ -268,14 +284,14 @@ class Lanes:
             lane = self._lanes[key] = _Lane(
                 own, self._paces.of(target.project_id), self.door(target.project_id), is_down
             )
-        heapq.heappush(lane.queue, self._ranks.get(position, position))
+        heapq.heappush(lane.queue, rank)
         if not lane.is_placed:
             self._place(lane)
 
     def _let_join(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
-            _, position, is_down, target = heapq.heappop(self._later)
-            self._join(position, target, is_down=is_down)
+            _, rank, is_down, target = heapq.heappop(self._later)
+            self._join(rank, target, is_down=is_down)
 
     def _place(self, lane: _Lane) -> None:
         lane.is_placed = bool(lane.queue)

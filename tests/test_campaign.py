@@ -55,6 +55,7 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, Window, make_plan
+from orchestrator.ranking import Order
 
 IDLE = ClusterState(status="200", instances=(("n1", "200"), ("n2", "200")))
 BUSY = ClusterState(status="200", actions=("REBOOTING",), instances=(("n1", "200"), ("n2", "100")))
@@ -79,6 +80,7 @@ class Play:
         durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
         kinds: Mapping[int, str] = MappingProxyType({}),
         same_until: Callable[[Target], float] = lambda _: -math.inf,
+        order: Order = Order.LISTED,
         **policy: Any,
     ) -> None:
         targets = [
@@ -92,7 +94,7 @@ class Play:
         settings = {"limits": (Concurrency(10),), "confirm_within": 10.0, "stable_for": 4.0,
                     "healthy_deadline": 100.0, "poll_every": 2.0, **policy}  # fmt: skip
         rules = Policy(**settings)
-        self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak)
+        self.plan: Plan = make_plan(targets, rules, canary=Portion(canary), soak=soak, order=order)
         self.campaign = Campaign(
             "run", self.plan, history,
             accounts=accounts, durations=durations, same_until=same_until,
@@ -394,6 +396,57 @@ def test_a_cluster_missing_from_the_list_is_asked_for_and_refused_if_gone() -> N
     assert error is not None
     assert error.code == "CSS.0015"
     assert [event.target for event in play.asked] == [1]
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda campaign, _: campaign.miss(0, ERROR),
+        lambda campaign, now: campaign.observe_one(0, IDLE, now, now),
+        lambda campaign, now: campaign.fail_to_observe_one(0, ERROR, now),
+    ],
+)
+def test_a_detail_that_comes_after_the_end_changes_nothing(
+    tell: Callable[[Campaign, float], None],
+) -> None:
+    """A target read while it was under way may have ended before the answer: it stays ended."""
+    play = Play(limits=(Concurrency(2),), max_failures=Portion(1))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    del play.states["c0"]
+    play.wait(150.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    for _ in range(MOST_TRIES):
+        tell(play.campaign, play.now)
+        play.turn()
+    assert len(play.asked) == 1
+    assert play.outcome() is Outcome.UNKNOWN
+    assert play.is_over()
+
+
+def test_a_detail_that_comes_twice_lets_nobody_wait_twice() -> None:
+    """A target that was read while it was under way, and again while it waits, has one turn."""
+    play = Play(limits=(Concurrency(2),))
+    play.turn()
+    play.answer(Verdict.BUSY, error=ERROR)
+    del play.states["c0"]
+    play.now += FRESH_FOR + 1.0
+    looks = 0
+    while not looks:
+        for command in play.campaign.due(play.now):
+            match command:
+                case Look():
+                    play.campaign.observe("p0", {}, play.now, play.now)
+                case LookAt():
+                    looks += 1
+                case _:
+                    pytest.fail("it cannot start without a baseline")
+    play.campaign.observe("p0", {"c0": IDLE}, play.now, play.now)
+    for _ in range(2):
+        play.campaign.observe_one(0, IDLE, play.now, play.now)
+    play.turn()
+    assert [event.attempt for event in play.asked] == [1, 2]
 
 
 def test_one_look_serves_all_baselines_of_a_project() -> None:
@@ -1534,12 +1587,15 @@ def test_restarting_what_is_down_needs_no_room() -> None:
     assert [event.target for event in play.asked] == [1, 2]
 
 
-def test_who_is_down_goes_first_where_that_is_asked_for() -> None:
+@pytest.mark.parametrize("order", Order)
+def test_who_is_down_goes_first_where_that_is_asked_for(order: Order) -> None:
     """`first` looks at every project of the wave before anybody goes, then takes the bad ones."""
-    play = Play(6, projects=3, limits=(Concurrency(1),), unhealthy=Unhealthy.FIRST, wait=False)
+    play = Play(
+        6, projects=3, limits=(Concurrency(1),), unhealthy=Unhealthy.FIRST, wait=False, order=order
+    )
     play.states["c4"] = play.states["c3"] = DOWN
     play.turn()
-    for target in (3, 4, 0, 1, 2, 5):
+    for target in sorted(play.plan.waves[0].targets, key=lambda target: target not in {3, 4}):
         assert play.asked[-1].target == target
         play.answer(target=target)
     assert play.is_over()

@@ -88,6 +88,14 @@ def test_a_gate_that_is_closed_is_the_reason_from_outside_too() -> None:
     assert (wait.cause, wait.until, wait.when) == (Cause.GATE, math.inf, "")
 
 
+def test_a_gate_that_was_never_asked_is_asked_now() -> None:
+    """Before its first answer there is no moment to count from, so that it is this one."""
+    policy = Policy(limits=(Concurrency(2),), gates=("ask.sh",))
+    [wait] = waits(Hand(fleet(3), policy=policy).campaign, 5.0)
+    assert wait.until == 5.0
+    assert str(wait) == ("3 held: the gate is closed: it was not asked yet (asked again in 0 s)")
+
+
 def test_nobody_waits_in_a_run_that_stops() -> None:
     """Those who will not start are not said to wait."""
     hand = Hand(fleet(5), Concurrency(2))

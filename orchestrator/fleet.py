@@ -6,7 +6,7 @@ Rules:
 - A scalar is text *as written*: a bare `007` in yaml and a bare `1e3` in json stay what they are,
   for ids that happen to look like numbers must not change.
 - Spaces around a value mean nothing, and an empty value is an absent one, in every format alike:
-  `az=" a"` and `az="a"` would otherwise be two scopes of one limit. Ids have no spaces at all.
+  `az=" a"` and `az="a"` would otherwise be two scopes of one limit. So it is with names of columns.
 - Whatever is printed or put into an address is checked here: ids and regions are plain words, other
   values are printable.
 - The same pair again, saying the same, is collapsed and counted. Contradictions are mistakes.
@@ -350,8 +350,10 @@ def _target_of(raw: _Raw, kind: Kind) -> Target:
 
 def _id(raw: _Raw, field: str, mistakes: list[_Mistake]) -> str:
     value = raw.get(field)
-    if isinstance(value, str) and _WORD.fullmatch(value):
-        return value
+    if isinstance(value, str):
+        value = value.strip()
+        if _WORD.fullmatch(value):
+            return value
     if isinstance(value, _Oddity):
         mistakes.append(_Mistake(value.value, f"field {field}"))
     elif value is None or value == "":
@@ -593,7 +595,7 @@ def _csv_items(text: str) -> Iterator[_Item]:
         if header is not None:
             yield line, header
         return
-    columns, mistakes = _columns(header)
+    columns, mistakes = _columns([name.strip() for name in header])
     for mistake in mistakes:
         yield line, mistake
     if not {"project_id", "cluster_id"}.issubset(columns):
@@ -657,7 +659,7 @@ def _column_problem(name: str, before: list[str], header: list[str]) -> str | No
         return "is there twice; keep one of the two"
     if name in _FIELDS:
         return None
-    if not name.strip():
+    if not name:
         return "is no name; name the column, or remove it from every line"
     return _label_problem(name) or _misspelling(name, header)
 
@@ -860,7 +862,7 @@ class _YamlDocument:
             key = name if isinstance(name, str) else ""
             value = self._value(next(self._events), depth - 1)
             found[key] = _Oddity.TWICE if key in found else value
-        return found
+        return _merged(found) if _MERGE in found else found
 
     def _leave_out(self) -> None:
         """Pass over the rest of a list or mapping, however deep it is nested."""
@@ -871,6 +873,24 @@ class _YamlDocument:
                 open_ += 1
             elif isinstance(event, yaml.CollectionEndEvent):
                 open_ -= 1
+
+
+_MERGE = "<<"
+"""The key under which yaml takes over what other mappings say."""
+
+
+def _merged(mapping: dict[str, object]) -> dict[str, object]:
+    """Return a mapping with what it takes over; its own words win, then those named first.
+
+    Only mappings can be taken over; anything else stays where it stands, as the mistake it is.
+    """
+    taken = mapping[_MERGE]
+    found = {key: value for key, value in mapping.items() if key != _MERGE}
+    for other in taken if isinstance(taken, list) else [taken]:
+        if not isinstance(other, dict):
+            return mapping
+        found = {**other, **found}
+    return found
 
 
 def _line_of(event: yaml.Event) -> int:

@@ -61,8 +61,8 @@ class TestCsv:
         assert read(text).targets == (FULL,)
 
     def test_what_spreadsheets_add_is_tolerated(self) -> None:
-        """A byte order mark, CRLF, blank lines and rows of nothing but commas mean nothing."""
-        text = "\ufeff\r\nproject_id,cluster_id,az\r\n\r\np,c,\r\n,,\r\np,d, a \r\n"
+        """A byte order mark, CRLF, blank lines, rows of commas and spaces around mean nothing."""
+        text = "\ufeff\r\nproject_id, cluster_id ,az\r\n\r\np,c ,\r\n,,\r\n p, d, a \r\n"
         fleet = read(text)
         assert fleet.targets == (
             pair(),
@@ -78,7 +78,7 @@ class TestCsv:
     def test_header_and_rows_are_judged_in_one_go(self) -> None:
         """Misspelt columns are taken for what was meant, so that rows are checked as well."""
         text = (
-            "project_id,cluster_id ,Regoin,az,az,,my label,labels\n"
+            "project_id,Cluster_ID,Regoin,az,az,,my label,labels\n"
             "p,c/d,r r,1,2,3,4,5\n"
             "p,c\n"
             "\n"
@@ -88,7 +88,7 @@ class TestCsv:
         )
         assert mistakes_in(text) == [
             (
-                ", line 1, column 2: 'cluster_id ' is no field; the nearest is cluster_id, "
+                ", line 1, column 2: 'Cluster_ID' is no field; the nearest is cluster_id, "
                 "write it exactly so"
             ),
             (
@@ -164,11 +164,11 @@ class TestTxt:
 
     def test_mistakes(self) -> None:
         """What is no pair is shown, and another format proposed where it looks like one."""
-        assert mistakes_in("foo\np/\np /c\np/c/d\nproject,cluster\n") == [
+        assert mistakes_in("foo\np/\np q/c\np/c/d\nproject,cluster\n") == [
             ", line 1: found 'foo'; write project/cluster",
             ", line 2, field cluster_id: is missing; every target needs a cluster_id",
             (
-                ", line 3, field project_id: found 'p '; an id is 1 to 64 of the characters "
+                ", line 3, field project_id: found 'p q'; an id is 1 to 64 of the characters "
                 "A-Z a-z 0-9 _ -"
             ),
             (
@@ -331,6 +331,26 @@ class TestYaml:
             ("p/d", (("az", "a"),)),
         ]
         assert fleet.collapsed == 1
+
+    def test_merge_keys(self) -> None:
+        """What an entry takes over is said there; its own words win, then those named first."""
+        text = (
+            "- &p {project_id: p, cluster_id: c, az: a, tier: gold}\n"
+            "- &q {project_id: p, cluster_id: d, az: b, rack: r}\n"
+            "- {<<: *p, cluster_id: e}\n"
+            "- {cluster_id: f, <<: [*p, *q], tier: null}\n"
+        )
+        fleet = read(text, Format.YAML)
+        assert [(str(target), dict(target.labels)) for target in fleet.targets[2:]] == [
+            ("p/e", {"az": "a", "tier": "gold"}),
+            ("p/f", {"az": "a", "rack": "r"}),
+        ]
+
+    @pytest.mark.parametrize("taken", ["*nowhere", "p", "[*p, q]"])
+    def test_only_mappings_can_be_merged(self, taken: str) -> None:
+        """Anything else under the key is named."""
+        text = f"- &p {{project_id: p, cluster_id: c}}\n- {{<<: {taken}, cluster_id: d}}\n"
+        assert any("line 2, field '<<'" in mistake for mistake in mistakes_in(text, Format.YAML))
 
     def test_mistakes_have_the_line_of_their_entry(self) -> None:
         """Every entry is judged; whatever is nested, doubled or refers to nothing is named."""

@@ -252,8 +252,11 @@ def _print_plan(plan: Plan, output: str) -> None:
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    for wave, target in ordered:
-        click.echo("\t".join((wave, str(target), str(target.kind), target.name or "")).rstrip())
+    lines = (
+        "\t".join((wave, str(target), str(target.kind), target.name or "")).rstrip()
+        for wave, target in ordered
+    )
+    click.echo("\n".join(lines))
 
 
 async def _agree(

@@ -4,7 +4,8 @@ Rules:
 
 - A restart has begun when the cluster is seen busy, or a node is bad that was good at the baseline.
 - It ended well when the cluster was ready for all of `stable_for`, as good as at its baseline. It
-  ended badly when it is down with no task running, shows a new failed reason, or is late.
+  ended badly when it is down with no task running, shows a new failed reason, or is late and busy.
+  Late and neither, as with a state that nobody knows or a node that is gone, it is unknown.
 - A call without an answer is disproved only if its cluster was watched without a break for all of
   `confirm_within` and stayed exactly at its baseline: a restart that comes and goes while nobody
   looks leaves no trace at the service.
@@ -149,12 +150,20 @@ class Judge:
             return _failed(track, state, "the restart failed")
         if state.shows_ready(track.baseline):
             return self._judge_ready(track, at)
+        if at >= self.healthy_by(track):
+            return self._judge_late(track, state)
         if track.phase is Phase.SETTLING:
             return RestartUnsettled(at=at, target=position, seen=state.describe())
-        if at >= self.healthy_by(track):
-            within = format_span(self.may_take(track))
-            return _failed(track, state, f"not ready within {within}")
         return None
+
+    def _judge_late(self, track: Track, state: ClusterState) -> TargetEvent:
+        what = f"not ready within {format_span(self.may_take(track))}"
+        if state.is_busy:
+            return _failed(track, state, what)
+        seen, nodes = state.describe(), len(track.baseline.instances)
+        if len(state.instances) < nodes:
+            seen = f"{seen}, {nodes - len(state.instances)} of {nodes} nodes gone"
+        return self.unknown(track, f"{what}: {seen}")
 
     def _judge_ready(self, track: Track, at: float) -> TargetEvent | None:
         position = track.start.target

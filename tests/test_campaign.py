@@ -300,6 +300,47 @@ def test_a_cluster_that_is_never_ready_fails_at_its_deadline() -> None:
     assert "not ready within 1m40s" in (play.ended().reason or "")
 
 
+def test_a_cluster_that_is_ready_by_turns_fails_at_its_deadline() -> None:
+    """Ready at every other look is never ready: the deadline ends it, too."""
+    play = Play()
+    play.turn()
+    play.answer()
+    for _ in range(40):
+        play.see(BUSY, within=2.0)
+        play.see(IDLE, within=2.0)
+    assert play.outcome() is Outcome.FAILED
+    assert "not ready within 1m40s" in (play.ended().reason or "")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (ClusterState(status="777", instances=IDLE.instances), "status 777"),
+        (
+            ClusterState(status="200", instances=IDLE.instances[:1]),
+            "status 200, 1 of 2 nodes gone",
+        ),
+        (
+            ClusterState(status="200", instances=(("n1", "200"), ("n2", "777"))),
+            "status 200, 1 of 2 nodes not ready",
+        ),
+    ],
+)
+def test_a_state_that_nobody_knows_is_unknown_at_its_deadline(
+    state: ClusterState, words: str
+) -> None:
+    """Neither busy nor down nor whole again: nobody can say that the restart failed."""
+    play = Play()
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.see(state, within=95.0)
+    assert play.outcome() is None
+    play.wait(5.0)
+    assert play.outcome() is Outcome.UNKNOWN
+    assert play.ended().reason == f"not ready within 1m40s: {words}"
+
+
 def test_a_rolling_restart_has_its_deadline_for_each_node() -> None:
     """Nodes go down one after the other, so a cluster of five may take five times as long."""
     play = Play(kinds={0: "rolling"})

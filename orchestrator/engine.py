@@ -27,6 +27,7 @@ from orchestrator.errors import (
     ExitCode,
     GoneError,
     HeldBackError,
+    IncompleteError,
     JournalError,
     LeaseError,
     UnavailableError,
@@ -101,7 +102,8 @@ class Cloud(Protocol):
         """Return all clusters of a project by id.
 
         Raises:
-            CloudError: no complete list could be had; looking again later may help.
+            IncompleteError: the list lacks clusters that the service counts.
+            CloudError: no list could be had; looking again later may help.
         """
 
     async def show_cluster(self, target: Target) -> ClusterState:
@@ -603,7 +605,7 @@ class Engine:
         began_at = self._clock.now()
         campaign, project_id = self._campaign, look.project_id
         try:
-            states = await self._cloud.list_clusters(project_id, look.region)
+            states = await self._list(project_id, look.region)
         except CloudError as error:
             seen, retry_after = _error_of(error), error.retry_after
             self.notice("look.failed", project=project_id, error=str(error))
@@ -612,6 +614,20 @@ class Engine:
             )
         else:
             self._tell_later(lambda now: campaign.observe(project_id, states, began_at, now))
+
+    async def _list(self, project_id: str, region: str | None) -> Mapping[str, ClusterState]:
+        """Return a project's clusters; of a list that is not whole, if it has all of our targets.
+
+        Raises:
+            CloudError: no list could be had, or it lacks a target.
+        """
+        try:
+            return await self._cloud.list_clusters(project_id, region)
+        except IncompleteError as error:
+            targets = self._campaign.plan.targets
+            if error.lacks(one.cluster_id for one in targets if one.project_id == project_id):
+                raise
+            return error.seen
 
     async def _look_at(self, look: LookAt) -> None:
         began_at = self._clock.now()

@@ -11,15 +11,17 @@
     │   └── LeaseError                4   another runner works on this run
     ├── HeldBackError                 1   a restart was kept from leaving at the last moment
     ├── CloudError                    1   a look at the service did not succeed
-    │   └── GoneError                 1   the service does not know the cluster, or not for us
+    │   ├── GoneError                 1   the service does not know the cluster, or not for us
+    │   └── IncompleteError           1   a list lacks clusters that the service counts
     ├── NothingFoundError             1   what was looked for is not there; nothing was written
     └── ImpossibleEventError         70   a bug of ours: an event that the rules do not allow
 
 A restart that is refused or lost is not an exception: it is an answer (`model.Answer`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -120,6 +122,22 @@ class CloudError(OrchestratorError):
 
 class GoneError(CloudError):
     """The service says that there is no such cluster, or none that we may see."""
+
+
+class IncompleteError(CloudError):
+    """A list stayed shorter than the service says it is; `seen` is all that was in it, by id.
+
+    Its total may count clusters that we may not see. Whoever asks for certain clusters and finds
+    each of them in `seen` lacks nothing.
+    """
+
+    def __init__(self, message: str, seen: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.seen = seen
+
+    def lacks(self, cluster_ids: Iterable[str]) -> bool:
+        """Return whether any of these clusters was not in the list."""
+        return any(cluster_id not in self.seen for cluster_id in cluster_ids)
 
 
 class NothingFoundError(OrchestratorError):

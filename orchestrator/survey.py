@@ -17,7 +17,7 @@ from typing import Protocol
 import anyio
 
 from orchestrator.css.inventory import Cluster
-from orchestrator.errors import CloudError, UnfitError
+from orchestrator.errors import CloudError, IncompleteError, UnfitError
 from orchestrator.model import LEAST_ROLLING, WHOLE, Call, ClusterState, Kind, Target
 
 AT_ONCE = 16
@@ -108,10 +108,12 @@ class Survey:
 async def survey_fleet(
     targets: Iterable[Target], lister: Lister, now: Callable[[], float], *, at_once: int = AT_ONCE
 ) -> Survey:
-    """Read every project of the fleet once."""
+    """Read every project of the fleet once; a list that has all of its targets is enough."""
     regions: dict[str, str | None] = {}
+    wanted: dict[str, list[str]] = {}
     for target in targets:
         regions.setdefault(target.project_id, target.region)
+        wanted.setdefault(target.project_id, []).append(target.cluster_id)
     left = iter(regions.items())
     listings: dict[str, Listing] = {}
     unread: dict[str, str] = {}
@@ -122,9 +124,11 @@ async def survey_fleet(
             try:
                 clusters = await lister.take_inventory(project_id, region)
             except CloudError as error:
-                unread[project_id] = str(error)
-            else:
-                listings[project_id] = Listing(began_at=began_at, clusters=clusters)
+                if not isinstance(error, IncompleteError) or error.lacks(wanted[project_id]):
+                    unread[project_id] = str(error)
+                    continue
+                clusters = error.seen
+            listings[project_id] = Listing(began_at=began_at, clusters=clusters)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(min(at_once, len(regions))):

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.campaign import Campaign, Look, Restart
 from orchestrator.css.inventory import Cluster
 from orchestrator.css.usual import Node
-from orchestrator.errors import CloudError, ExitCode, UnfitError
+from orchestrator.errors import CloudError, ExitCode, IncompleteError, UnfitError
 from orchestrator.model import AUTO, ClusterState, Kind, Target, WaveOpened
 from orchestrator.plan import Policy, make_plan
 from orchestrator.session import _show_to
@@ -205,8 +205,11 @@ def test_the_lines_count_and_name_a_few() -> None:
 class Projects:
     """A service with so many projects, that notes who reads at the same time."""
 
-    def __init__(self, *, broken: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, *, broken: frozenset[str] = frozenset(), partial: frozenset[str] = frozenset()
+    ) -> None:
         self.broken = broken
+        self.partial = partial
         self.asked: list[tuple[str, str | None]] = []
         self.at_once = self.most_at_once = 0
 
@@ -218,7 +221,10 @@ class Projects:
         self.at_once -= 1
         if project_id in self.broken:
             raise CloudError(f"listing {project_id}: no")
-        return {f"{project_id}-c": cluster(f"{project_id}-c")}
+        found = {f"{project_id}-c": cluster(f"{project_id}-c")}
+        if project_id in self.partial:
+            raise IncompleteError(f"listing {project_id}: 1 of 2 clusters are missing", found)
+        return found
 
 
 def test_each_project_is_read_once_and_a_few_at_a_time() -> None:
@@ -240,6 +246,23 @@ def test_each_project_is_read_once_and_a_few_at_a_time() -> None:
     assert survey.listings["p0"].began_at == 5.0
     assert survey.sights()["p0"].states == {"p0-c": READY}
     assert len(survey.sights()) == 18
+
+
+def test_a_list_that_has_all_targets_is_enough() -> None:
+    """What else a list lacks concerns nobody; one that lacks a target was not read."""
+    targets = [
+        Target(project_id="p1", cluster_id="p1-c"),
+        Target(project_id="p2", cluster_id="p2-c"),
+        Target(project_id="p2", cluster_id="another"),
+    ]
+    service = Projects(partial=frozenset({"p1", "p2"}))
+
+    async def story() -> Survey:
+        return await survey_fleet(targets, service, lambda: 5.0)
+
+    survey = anyio.run(story)
+    assert list(survey.listings) == ["p1"]
+    assert survey.unread == {"p2": "listing p2: 1 of 2 clusters are missing"}
 
 
 # --------------------------------------------------------------------------------- the first looks

@@ -47,7 +47,13 @@ from orchestrator.css.listing import ClusterT, Page, Pass, missing
 from orchestrator.css.pacing import PATIENCE, Looks
 from orchestrator.css.tls import USUAL, Tls
 from orchestrator.css.turnstile import Renew, Turnstile
-from orchestrator.errors import CloudError, HeldBackError, OrchestratorError, UsageError
+from orchestrator.errors import (
+    CloudError,
+    HeldBackError,
+    IncompleteError,
+    OrchestratorError,
+    UsageError,
+)
 from orchestrator.model import (
     Answer,
     Call,
@@ -349,7 +355,8 @@ class CssClient:
         """Return all clusters of a project by id.
 
         Raises:
-            CloudError: no complete list could be had; looking again later may help.
+            IncompleteError: the list lacks clusters that the service counts.
+            CloudError: no list could be had; looking again later may help.
         """
         return await self._whole_list(project_id, region, read_listing)
 
@@ -357,7 +364,8 @@ class CssClient:
         """Return all clusters of a project by id, with all that the list says of them.
 
         Raises:
-            CloudError: no complete list could be had; looking again later may help.
+            IncompleteError: the list lacks clusters that the service counts.
+            CloudError: no list could be had; looking again later may help.
         """
         return await self._whole_list(project_id, region, read_inventory)
 
@@ -375,9 +383,11 @@ class CssClient:
             if latest.total is not None and len(union) >= latest.total:
                 return union
             if not rereads:
-                raise CloudError(
+                raise IncompleteError(
                     f"{_listing(project_id)}: {missing(latest, len(union))} after reading the list "
-                    f"{1 + REREADS} times; look again when no clusters are being created or deleted"
+                    f"{1 + REREADS} times; look again when no clusters are being created or "
+                    "deleted",
+                    union,
                 )
             rereads -= 1
 

@@ -28,7 +28,7 @@ from orchestrator.css.connections import Connections
 from orchestrator.css.endpoints import read_endpoint
 from orchestrator.css.tls import Tls
 from orchestrator.engine import Cloud
-from orchestrator.errors import CloudError, GoneError, HeldBackError, UsageError
+from orchestrator.errors import CloudError, GoneError, HeldBackError, IncompleteError, UsageError
 from orchestrator.model import Answer, ClusterState, Kind, Target, Verdict
 
 PROJECT = "0123456789abcdef0123456789abcdef"
@@ -1113,8 +1113,11 @@ def test_list_that_grows() -> None:
 def test_list_with_clusters_missing() -> None:
     """A list that stays short of its total is an error that says by how much."""
     fleet = Fleet(names(25), hides=frozenset({"c-3", "c-4"}))
-    with pytest.raises(CloudError, match=r"2 of 25 clusters are missing after reading .* 3 times"):
+    words = r"2 of 25 clusters are missing after reading .* 3 times"
+    with pytest.raises(IncompleteError, match=words) as caught:
         list_of(fleet)
+    assert not caught.value.lacks(name for name in names(25) if name not in fleet.hides)
+    assert caught.value.lacks(["c-3"])
 
 
 def test_list_whose_parts_are_missing_in_turn() -> None:

@@ -517,12 +517,8 @@ class Campaign:
         match event:
             case RunResumed():
                 self._resume(event)
-            case WindowChanged() if self._is_live:
-                raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
-            case LimitsChanged() if self._is_live:
-                self.policy = changed_policy(self.policy, event)
-                self.allowed = self.policy.max_failures.of(len(self.plan.targets))
-                self._is_counted = False
+            case LimitsChanged() | WindowChanged() if self._is_live:
+                self._change_policy(event)
             case WaveOpened() | WaveSoaking() | WaveFinished():
                 self._apply_to_wave(event)
             case RunnerStarted():
@@ -596,6 +592,19 @@ class Campaign:
         self._waves_done = next(
             (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
         )
+
+    def _change_policy(self, event: LimitsChanged | WindowChanged) -> None:
+        """Keep other limits, or another window, from now on."""
+        self.policy = changed_policy(self.policy, event)
+        if isinstance(event, LimitsChanged):
+            self.allowed = self.policy.max_failures.of(len(self.plan.targets))
+            self._is_counted = False
+            return
+        self.opening.window = self.policy.window
+        # Whoever would not have been done by the deadline before may be by that of now.
+        late, self._late = sorted(self._late), set()
+        for position in late:
+            self._line_up(position)
 
     # ---------------------------------------------------------------------------------- window
 
@@ -942,9 +951,13 @@ class Campaign:
             position,
             self.plan.targets[position],
             not_before,
-            is_down=self.health is not None and self._looks_down(position),
+            is_down=self._lines_up_down(position),
             goes_first=self._goes_first(position),
         )
+
+    def _lines_up_down(self, position: int) -> bool:
+        """Whether a target passes the limits on what is unavailable, as it is down already."""
+        return self.health is not None and self._looks_down(position)
 
     def _looks_down(self, position: int) -> bool:
         target = self.plan.targets[position]
@@ -977,12 +990,33 @@ class Campaign:
         Whoever waits goes on waiting, in the same order.
         """
         self.limits = self._fresh_limits()
-        self.lanes = self.lanes.under(self.limits, self.plan.targets)
-        if self.health is not None:
+        is_new = self.health is None and bool(self.policy.max_unavailable)
+        if is_new:
+            self.health = Health(self.plan.targets, self.limits)
+        elif not self.policy.max_unavailable:
+            self.health = None
+        elif self.health is not None:
             self.health.move_to(self.limits)
+        self.lanes = self.lanes.under(self.limits, self.plan.targets, self._lines_up_down)
         self._shrink()
         self._is_counted = True
         self.take_note_of(starts, now)
+        if is_new:
+            self._begin_to_survey(now)
+
+    def _begin_to_survey(self, now: float) -> None:
+        """Look at every project, for its health; who was not seen lately may be down until then."""
+        # Looks are forgotten in their order.
+        for watch in sorted(self._watches.values(), key=lambda watch: watch.seen_at):
+            if watch.blind is not None:
+                self._note_health(watch, math.inf, now)
+            else:
+                self._note_health(watch, watch.seen_at, now)
+                watch.is_surveyed = True
+                if not watch.is_looking:
+                    self._look_by(watch, now)
+        if self.health is not None:
+            self.health.fade(now, self._tracks.keys())
 
     def take_note_of(self, starts: Iterable[Start], now: float) -> None:
         """Count what was started, and leave alone what other runs have under way."""

@@ -19,7 +19,7 @@ looks for those who may not be asked yet.
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.limits import Gate, Limits, Unavailable
@@ -115,8 +115,16 @@ class Lanes:
         self._sought: list[tuple[int, int, Door]] = []
         self.wanted: set[str] = set()
 
-    def under(self, limits: Limits, targets: Sequence[Target]) -> "Lanes":
-        """Return the same targets waiting under other limits; what is known of projects stays."""
+    def under(
+        self, limits: Limits, targets: Sequence[Target], is_down: Callable[[int], bool]
+    ) -> "Lanes":
+        """Return the same targets waiting under other limits; what is known of projects stays.
+
+        Args:
+            limits: what is counted from now on.
+            targets: all of them, by position.
+            is_down: whether the target at a position is down already.
+        """
         moved = Lanes(limits, self._paces, self._order)
         for project_id, door in self._doors.items():
             kept = moved.door(project_id)
@@ -124,11 +132,12 @@ class Lanes:
         for lane in self._lanes.values():
             for rank in lane.queue:
                 position = self._position_at(rank)
-                target = targets[position]
-                moved.put(position, target, is_down=lane.is_down, goes_first=rank < 0)
-        for not_before, rank, is_down, target in self._later:
-            position = self._position_at(rank)
-            moved.put(position, target, not_before, is_down=is_down, goes_first=rank < 0)
+                waits, goes_first = targets[position], rank < 0
+                moved.put(position, waits, is_down=is_down(position), goes_first=goes_first)
+        for not_before, rank, _, target in self._later:
+            position, goes_first = self._position_at(rank), rank < 0
+            down = is_down(position)
+            moved.put(position, target, not_before, is_down=down, goes_first=goes_first)
         return moved
 
     def __len__(self) -> int:

@@ -393,6 +393,8 @@ class LimitsChanged(Event):
     reason: str | None = None
     order: int | None = None
     """The number of the order that this obeys, if it came from another terminal."""
+    max_unavailable: tuple[str, ...] | None = None
+    """How many may be down from then on; None if that stayed as it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,13 +436,19 @@ class OrderRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowChanged(Event):
-    """An operator gave the run another window; wall clock seconds since 1970, None for no bound."""
+    """An operator gave the run another window; wall clock seconds since 1970, None for no bound.
+
+    `is_looser` says that something is allowed now that was not before.
+    """
 
     kind: ClassVar[str] = "window.changed"
     not_before: float | None = None
     cutoff: float | None = None
     deadline: float | None = None
     by: str
+    is_looser: bool = False
+    reason: str | None = None
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

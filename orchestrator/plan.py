@@ -4,12 +4,13 @@ Percentages are integers of the targets selected at plan time, rounded down, nev
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.errors import PlanError
-from orchestrator.limits import Concurrency, Limit, Rate, Unavailable, parse_limit
+from orchestrator.limits import FLEET, Concurrency, Limit, Rate, Unavailable, parse_limit
 from orchestrator.model import LimitsChanged, Target, WindowChanged
 from orchestrator.ranking import Order, ranked
 from orchestrator.span import format_moment
@@ -78,14 +79,21 @@ class Window:
         """Whether there is a moment from which on nothing may start."""
         return self.cutoff is not None or self.deadline is not None
 
-    def __str__(self) -> str:
+    def words(self) -> dict[str, str]:
+        """Return each bound that there is in words, by its name: `done by 2026-11-23T20:00:00Z`."""
         bounds = (
-            ("not before", self.not_before),
-            ("no start after", self.cutoff),
-            ("done by", self.deadline),
+            ("not_before", "not before"),
+            ("cutoff", "no start after"),
+            ("deadline", "done by"),
         )
-        said = (f"{what} {format_moment(at)}" for what, at in bounds if at is not None)
-        return ", ".join(said) or "open"
+        return {
+            name: f"{what} {format_moment(at)}"
+            for name, what in bounds
+            if (at := getattr(self, name)) is not None
+        }
+
+    def __str__(self) -> str:
+        return ", ".join(self.words().values()) or "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +180,13 @@ def changed_policy(policy: Policy, event: LimitsChanged | WindowChanged) -> Poli
     """Return the policy as an operator changed it in the middle of a run."""
     if isinstance(event, WindowChanged):
         return replace(policy, window=window_of(event))
+    down = event.max_unavailable
     return replace(
         policy,
         limits=tuple(parse_limit(text) for text in event.limits),
+        max_unavailable=(
+            policy.max_unavailable if down is None else tuple(map(Unavailable.parse, down))
+        ),
         max_failures=Portion.parse(event.max_failures),
     )
 
@@ -184,18 +196,56 @@ def window_of(event: WindowChanged) -> Window:
     return Window(not_before=event.not_before, cutoff=event.cutoff, deadline=event.deadline)
 
 
-def is_looser(new: Policy, old: Policy, targets: int) -> bool:
-    """Whether `new` allows anything that `old` did not, for a fleet of so many targets."""
-    if new.max_failures.of(targets) > old.max_failures.of(targets):
-        return True
-    return not all(any(_keeps(limit, kept) for limit in new.limits) for kept in old.limits)
+def loosened(new: Policy, old: Policy, targets: int) -> list[str]:
+    """Name what `old` kept and `new` does not, for a fleet of so many targets; nothing if all is.
+
+    Only what can be changed in the middle of a run is compared.
+    """
+    limits = [str(kept) for kept in old.limits if not any(_keeps(one, kept) for one in new.limits)]
+    down = [
+        f"{kept} unavailable"
+        for kept in old.max_unavailable
+        if not any(_keeps_up(one, kept, targets) for one in new.max_unavailable)
+    ]
+    failures = (
+        [f"failures {old.max_failures}"]
+        if new.max_failures.of(targets) > old.max_failures.of(targets)
+        else []
+    )
+    return [*limits, *down, *failures, *_opened(new.window, old.window)]
 
 
 def _keeps(limit: Limit, kept: Limit) -> bool:
-    """Whether whoever is within `limit` is within `kept`, too."""
+    """Whether whoever is within `limit` is within `kept`, too.
+
+    A rate of a shorter interval never is, however low: it forgets what `kept` still counts.
+    """
     if isinstance(limit, Rate) and isinstance(kept, Rate):
         return limit.scope == kept.scope and limit.most <= kept.most and limit.per >= kept.per
     return type(limit) is type(kept) and limit.scope == kept.scope and limit.most <= kept.most
+
+
+def _keeps_up(limit: Unavailable, kept: Unavailable, targets: int) -> bool:
+    """Whether `limit` leaves at least as many clusters available as `kept`."""
+    if limit.scope != kept.scope:
+        return False
+    if limit.is_percent == kept.is_percent:
+        return limit.most <= kept.most
+    if limit.scope == FLEET:
+        return limit.of(targets) <= kept.of(targets)
+    # How many a percentage of a narrow scope is differs with its values; it is at least one.
+    return not limit.is_percent and limit.most == 1
+
+
+def _opened(new: Window, old: Window) -> list[str]:
+    """Name the bounds of `old` beyond which restarts may start under `new`."""
+    words = old.words()
+    looser = {
+        "not_before": (new.not_before or -math.inf) < (old.not_before or -math.inf),
+        "cutoff": (new.cutoff or math.inf) > (old.cutoff or math.inf),
+        "deadline": (new.deadline or math.inf) > (old.deadline or math.inf),
+    }
+    return [words[name] for name, is_looser in looser.items() if is_looser]
 
 
 CANARY = "canary"

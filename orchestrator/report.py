@@ -57,7 +57,7 @@ from orchestrator.model import (
     WindowChanged,
 )
 from orchestrator.output import write_whole
-from orchestrator.plan import Plan, changed_policy
+from orchestrator.plan import Plan, Window, changed_policy, window_of
 
 REPORT_VERSION = 1
 """Goes up when a member changes its meaning or goes away; new members leave it."""
@@ -562,21 +562,34 @@ def plan_member(plan: Plan) -> dict[str, object]:
             "max_failures": policy.max_failures.of(len(plan.targets)),
         },
         "max_unavailable": [str(limit) for limit in policy.max_unavailable],
-        "window": {name: moment(at) for name, at in asdict(policy.window).items()},
+        "window": _window(policy.window),
     }
 
 
 _kind_name = lru_cache(maxsize=256)(Kind.__str__)
 
 
+def _window(window: Window) -> dict[str, str | None]:
+    return {name: moment(at) for name, at in asdict(window).items()}
+
+
+def _texts(texts: Sequence[str] | None) -> list[str] | None:
+    return None if texts is None else list(texts)
+
+
 def _steering(event: _Steered, at: float) -> dict[str, object]:
-    limits = event.limits if isinstance(event, LimitsChanged) else None
+    limits = event if isinstance(event, LimitsChanged) else None
+    window = event if isinstance(event, WindowChanged) else None
     return {
         "at": moment(at),
         "event": event.kind,
         "by": event.by,
         "reason": getattr(event, "reason", None),
-        "limits": None if limits is None else list(limits),
+        "limits": None if limits is None else list(limits.limits),
+        "max_unavailable": _texts(limits.max_unavailable) if limits is not None else None,
+        "max_failures": None if limits is None else limits.max_failures,
+        "window": None if window is None else _window(window_of(window)),
+        "is_looser": getattr(event, "is_looser", None),
     }
 
 

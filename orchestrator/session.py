@@ -20,7 +20,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +44,7 @@ from orchestrator.history import (
     open_journal,
 )
 from orchestrator.journal import LEASE_TTL, RunRecord, RunState, Store
-from orchestrator.limits import Rate, Start
+from orchestrator.limits import Start
 from orchestrator.model import (
     Event,
     LimitsChanged,
@@ -53,11 +53,10 @@ from orchestrator.model import (
     RunFinished,
     RunResumed,
     Target,
-    WindowChanged,
 )
-from orchestrator.orders import Order, Standing
-from orchestrator.plan import Plan, Policy, Window, changed_policy, is_looser, with_targets
-from orchestrator.preflight import check_endpoints, prepare, window_at
+from orchestrator.orders import NewLimits, Order, Standing
+from orchestrator.plan import Plan, Policy, changed_policy, with_targets
+from orchestrator.preflight import check_endpoints, prepare
 from orchestrator.report import ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.auth import Mode
@@ -241,7 +240,7 @@ async def resume_run(
     settings_with: Callable[[Mapping[str, object]], Settings],
     *,
     again: frozenset[Outcome] = frozenset(),
-    loosen: bool = False,
+    wanted: NewLimits = NewLimits(),  # noqa: B008 - a value
     watch: Callable[[Settings], Watch] | None = None,
     environ: Mapping[str, str] | None = None,
     prompt: Prompt | None = None,
@@ -252,13 +251,13 @@ async def resume_run(
         run_id: the run; None means the only one that is not finished.
         settings_with: loads settings on top of those that the run was started with.
         again: outcomes that are taken up once more, besides what was never started.
-        loosen: whether limits may be wider than they were.
+        wanted: limits and window from here on, where they change.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
         prompt: asks a person for a passcode, before the run begins.
 
     Raises:
-        UsageError: there is nothing to go on with, or a limit would be wider without `loosen`.
+        UsageError: there is nothing to go on with, or a limit would be wider and that is not meant.
         LeaseError: another runner works on the run.
         JournalError: there is no such run, or the journal cannot be written.
     """
@@ -284,13 +283,11 @@ async def resume_run(
             history: Sequence[Event], pending: Sequence[Order], now: float
         ) -> Sequence[Event]:
             standing = Standing.after(record.plan.policy, history)
+            standing.wall_offset = store.clock.wall_offset
             # Orders that the last runner did not live to take are obeyed first: none is forgotten,
             # and whoever resumes has the last word, as over an order that was taken.
             obeyed = standing.obey_all(pending, len(record.plan.targets), now)
-            opening = _opening(
-                record, history, standing, settings, again,
-                loosen=loosen, by=by, now=now, wall=now + store.clock.wall_offset,
-            )  # fmt: skip
+            opening = _opening(record, history, standing, wanted, again, by=by, now=now)
             return [*obeyed, *opening]
 
         return await carry_out(
@@ -470,15 +467,13 @@ def _opening(
     record: RunRecord,
     history: Sequence[Event],
     standing: Standing,
-    settings: Settings,
+    wanted: NewLimits,
     again: frozenset[Outcome],
     *,
-    loosen: bool,
     by: str,
     now: float,
-    wall: float,
 ) -> Sequence[Event]:
-    """Return what has to be recorded before a run goes on; `wall` is `now` by the wall clock."""
+    """Return what has to be recorded before a run goes on."""
     is_complete = False
     for event in history:
         match event:
@@ -498,86 +493,34 @@ def _opening(
         events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
     elif standing.paused is not None:
         events.append(RunContinued(at=now, by=by))
-    events.extend(_changed_limits(record, standing, settings, loosen=loosen, by=by, now=now))
-    events.extend(_changed_window(record, standing, settings, by=by, now=now, wall=wall))
+    events.extend(_changed_limits(record, standing, wanted, by=by, now=now))
     return events
 
 
-def _changed_window(
-    record: RunRecord,
-    standing: Standing,
-    settings: Settings,
-    *,
-    by: str,
-    now: float,
-    wall: float,
+def _changed_limits(
+    record: RunRecord, standing: Standing, wanted: NewLimits, *, by: str, now: float
 ) -> Sequence[Event]:
-    """Return the change that options of `resume` make to the window, if they make one.
+    """Return the changes that `resume` makes to limits and window, if it makes any.
 
     Raises:
-        UsageError: the window is over, and no other was given.
+        UsageError: it would loosen them unasked, or the window is over and no other was given.
     """
-    old = standing.policy.window
-    asked = window_at(settings.window, wall)
-    new = Window(
-        **{
-            name: getattr(asked if _is_said(settings, f"window.{name}") else old, name)
-            for name in ("not_before", "cutoff", "deadline")
-        }
-    )
+    run_id, total = record.run_id, len(record.plan.targets)
+    objection = None if wanted.is_empty else standing.objection_to(wanted, total, now)
+    if objection is not None:
+        raise UsageError(f"resuming run {run_id}: {objection}")
+    window, wall = wanted.of(standing.policy).window, now + standing.wall_offset
     over = [
-        f"--{name}" for name in ("cutoff", "deadline") if (getattr(new, name) or math.inf) <= wall
+        f"--{name}"
+        for name in ("cutoff", "deadline")
+        if (getattr(window, name) or math.inf) <= wall
     ]
     if over:
         raise UsageError(
-            f"resuming run {record.run_id}: its window is over ({new}); give {' and '.join(over)} "
+            f"resuming run {run_id}: its window is over ({window}); give {' and '.join(over)} "
             "anew, or as none"
         )
-    return [] if new == old else [WindowChanged(at=now, by=by, **asdict(new))]
-
-
-def _changed_limits(
-    record: RunRecord,
-    standing: Standing,
-    settings: Settings,
-    *,
-    loosen: bool,
-    by: str,
-    now: float,
-) -> Sequence[Event]:
-    """Return the change that options of `resume` make to the limits, if they make one."""
-    old = standing.policy
-    rates = [limit for limit in old.limits if isinstance(limit, Rate)]
-    slots = [limit for limit in old.limits if not isinstance(limit, Rate)]
-    if _is_said(settings, "limits.rate"):
-        rates = [limit for limit in settings.policy.limits if isinstance(limit, Rate)]
-    if _is_said(settings, "limits.max_concurrency"):
-        slots = [limit for limit in settings.policy.limits if not isinstance(limit, Rate)]
-    failures = old.max_failures
-    if _is_said(settings, "limits.max_failures"):
-        failures = settings.policy.max_failures
-    new = replace(old, limits=(*slots, *rates), max_failures=failures)
-    if new == old:
-        return ()
-    looser = is_looser(new, old, len(record.plan.targets))
-    if looser and not loosen:
-        raise UsageError(
-            f"resuming run {record.run_id}: the limits asked for allow more than those it was "
-            "started with; give --loosen too if that is meant, it is recorded"
-        )
-    return [
-        LimitsChanged(
-            at=now,
-            limits=tuple(str(limit) for limit in new.limits),
-            max_failures=str(new.max_failures),
-            by=by,
-            is_looser=looser,
-        )
-    ]
-
-
-def _is_said(settings: Settings, name: str) -> bool:
-    return settings.origins[name].startswith("--")
+    return [] if wanted.is_empty else standing.changes(wanted, total, at=now, by=by)
 
 
 def _kept(

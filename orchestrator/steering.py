@@ -76,8 +76,9 @@ async def continue_if_paused(
     *,
     by: str,
     reason: str | None = None,
-    is_plain: bool = True,
-) -> tuple[str, Reply] | None:
+    wanted: NewLimits = NewLimits(),  # noqa: B008 - a value
+    takes_up: bool = False,
+) -> tuple[str, Sequence[Reply]] | None:
     """Let a run go on that is paused and whose runner is alive.
 
     Args:
@@ -85,13 +86,14 @@ async def continue_if_paused(
         run_id: the run; None means the only one that is not finished.
         by: who lets it go on.
         reason: why, for the history.
-        is_plain: whether nothing is asked besides; only a run without a runner can be given more.
+        wanted: limits and window from here on, where they change.
+        takes_up: whether outcomes are to be taken up again, which only a run without a runner can.
 
     Returns:
-        the run, and what came of the order; None if the run has no runner or is not paused.
+        the run, and what came of each order; None if the run has no runner or is not paused.
 
     Raises:
-        UsageError: it is not plain.
+        UsageError: the limits would be wider and that is not meant, or outcomes are to be taken up.
         JournalError: the journal cannot be read or written.
     """
     async with open_journal(settings) as store:
@@ -102,13 +104,21 @@ async def continue_if_paused(
         record = await store.load_run(chosen[0].run_id)
         if (await _standing(store, record)).paused is None:
             return None
-    if not is_plain:
+    if takes_up:
         raise UsageError(
-            f"resuming run {record.run_id}: it is live and only paused; `orchestrator limit "
-            f"{record.run_id}` changes its limits, and what has ended can be taken up again once "
-            "the run is over"
+            f"resuming run {record.run_id}: it is live and only paused; `orchestrator resume "
+            f"{record.run_id}` lets it go on, and what has ended can be taken up again with --only "
+            "once the run is over"
         )
-    return await give_order(settings, record.run_id, OrderKind.CONTINUE, by=by, reason=reason)
+    replies = []
+    if not wanted.is_empty:
+        # First, so that nothing starts under the limits of before.
+        _, reply = await give_order(
+            settings, record.run_id, OrderKind.LIMIT, by=by, reason=reason, wanted=wanted
+        )
+        replies.append(reply)
+    _, reply = await give_order(settings, record.run_id, OrderKind.CONTINUE, by=by, reason=reason)
+    return record.run_id, [*replies, reply]
 
 
 async def _standing(store: Store, record: RunRecord) -> Standing:

@@ -1022,6 +1022,82 @@ def test_those_who_wait_keep_their_turn_under_other_limits() -> None:
     assert [event.target for event in play.asked][:5] == [0, 1, 2, 3, 0]
 
 
+def test_another_window_holds_from_the_moment_it_is_given() -> None:
+    """A window that opens later holds back who waits; one that closes earlier stops the run."""
+    play = Play(3, limits=(Concurrency(1),), window=Window(cutoff=1_900.0))
+    play.turn()
+    play.apply(WindowChanged(at=play.now, by="ana", not_before=1_200.0, cutoff=1_900.0))
+    play.restart(0)
+    play.wait(200.0)
+    assert [(event.target, event.at) for event in play.asked] == [(0, 1_000.0), (1, 1_200.0)]
+    play.apply(WindowChanged(at=play.now, by="ana", cutoff=play.now + 1.0))
+    play.restart(1)
+    assert play.is_over()
+    assert play.stop_reason() == "cutoff: nothing starts after 1970-01-01T00:20:13Z"
+
+
+def test_a_later_deadline_takes_in_who_would_have_been_late() -> None:
+    """Who was put aside because the deadline was too near waits again when it is moved."""
+    play = Play(
+        4, limits=(Concurrency(1),), expected_duration=60.0, kinds={1: "rolling"},
+        window=Window(deadline=1_150.0),
+    )  # fmt: skip
+    play.turn()
+    play.restart(0)
+    assert [event.target for event in play.asked] == [0, 2]
+    assert play.campaign.late == 1
+    play.apply(WindowChanged(at=play.now, by="ana", deadline=3_000.0, is_looser=True))
+    assert play.campaign.late == 0
+    play.restart(2)
+    assert [event.target for event in play.asked] == [0, 2, 1]
+    play.restart(1)
+    play.restart(3)
+    assert play.is_over()
+    assert play.stop_reason() is None
+
+
+def limit_down(play: Play, *most: str) -> None:
+    limits = tuple(map(str, play.campaign.policy.limits))
+    play.apply(
+        LimitsChanged(
+            at=play.now, limits=limits, max_failures="0", by="ana", is_looser=False,
+            max_unavailable=most,
+        )
+    )  # fmt: skip
+    play.campaign.count_anew([track.start for track in play.campaign.tracks.values()], play.now)
+    play.turn()
+
+
+def test_who_may_be_down_can_be_limited_on_the_way() -> None:
+    """Nothing starts before each project was looked at; then those that are down count, too."""
+    play = Play(9, projects=3, limits=(Concurrency(1),))
+    play.turn()
+    play.answer()
+    play.see(BUSY)
+    play.states["c5"] = play.states["c8"] = ClusterState(status="303")
+    play.wait(40.0)
+    play.blinding = ErrorInfo(error_class="server_error", message="x", status=500)
+    play.blinded = "p1"
+    limit_down(play, "3")
+    [_, down] = play.campaign.limits.fleet_gates()
+    assert (down.down, down.taken(play.now)) == (5, 6)
+    play.see(IDLE, within=10.0)
+    assert play.outcome() is Outcome.RESTARTED
+    assert [event.target for event in play.asked] == [0]
+    play.blinding = None
+    play.wait(12.0)
+    assert [event.target for event in play.asked] == [0, 1]
+    [_, down] = play.campaign.limits.fleet_gates()
+    assert (down.down, down.taken(play.now)) == (2, 3)
+    play.states["c7"] = ClusterState(status="303")
+    play.wait(12.0)
+    play.restart(1)
+    assert len(play.asked) == 2
+    limit_down(play)
+    assert play.campaign.health is None
+    assert len(play.asked) == 3
+
+
 def foreign(play: Play) -> Start:
     return Start(
         run_id="other", target=0, attempt=1, project_id="p0", cluster_id="x", region=None,

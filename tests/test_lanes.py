@@ -94,7 +94,7 @@ def test_the_order_of_the_plan_decides() -> None:
     for position in (3, 0, 1, 2):
         lanes.put(position, targets[position])
     assert take_all(lanes, limits, targets, 0.0) == [3, 0]
-    moved = lanes.under(Limits([Concurrency(3)]), targets)
+    moved = lanes.under(Limits([Concurrency(3)]), targets, lambda _: False)
     assert [moved.next(0.0), moved.next(0.0)] == [1, 2]
 
 
@@ -231,7 +231,7 @@ def test_who_waits_goes_on_waiting_under_other_limits() -> None:
     assert take_all(lanes, before, targets, 0.0) == [0]
     after = Limits([Concurrency(9), Unavailable(1, "project")])
     after.note(start_of(0, targets[0], 0.0), 0.0)
-    moved = lanes.under(after, targets)
+    moved = lanes.under(after, targets, lambda position: position == 3)
     assert len(moved) == 5
     # Who is down passes the limit on what is unavailable; project b was never looked at.
     assert take_all(moved, after, targets, 0.0) == [3]

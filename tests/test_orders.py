@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.limits import Concurrency, Limit, Rate
+from orchestrator.limits import Concurrency, Limit, Rate, Unavailable
 from orchestrator.model import (
     Event,
     LimitsChanged,
@@ -16,11 +16,24 @@ from orchestrator.model import (
     RunPaused,
     RunResumed,
     RunStopping,
+    WindowChanged,
 )
-from orchestrator.orders import NewLimits, Order, OrderKind, Standing, order_of
-from orchestrator.plan import Policy, Portion
+from orchestrator.orders import (
+    Bound,
+    NewBound,
+    NewLimits,
+    Order,
+    OrderKind,
+    Standing,
+    order_of,
+)
+from orchestrator.plan import Policy, Portion, Window
 
-POLICY = Policy(limits=(Concurrency(10), Rate(20, 600.0), Rate(5, 600.0, "project")))
+POLICY = Policy(
+    limits=(Concurrency(10), Rate(20, 600.0), Rate(5, 600.0, "project")),
+    max_unavailable=(Unavailable(3),),
+    window=Window(cutoff=500.0, deadline=1000.0),
+)
 PAUSED = RunPaused(at=1.0, by="ana", reason="lunch")
 STOPPING = RunStopping(at=1.0, by="ana", reason="drained by ana")
 
@@ -121,6 +134,40 @@ def test_only_what_is_named_changes() -> None:
     assert not event.is_looser
 
 
+HOUR, DAY = Rate(60, 3600.0), Rate(500, 86_400.0)
+TEN, AZ = Rate(20, 600.0), Rate(5, 600.0, "az")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        ([Rate(5, 600.0)], [Rate(5, 600.0), HOUR, AZ]),
+        ([Rate(5, 600.0), Rate(9, 60.0)], [Rate(5, 600.0), Rate(9, 60.0), AZ]),
+        ([Rate(9, 60.0)], [Rate(9, 60.0), AZ]),
+        ([TEN, HOUR, DAY], [TEN, HOUR, AZ, DAY]),
+        ([Rate(2, 60.0, "az")], [TEN, HOUR, Rate(2, 60.0, "az")]),
+        ([Rate(2, 60.0, "region")], [TEN, HOUR, AZ, Rate(2, 60.0, "region")]),
+    ],
+)
+def test_a_rate_is_named_by_scope_and_interval(wanted: list[Rate], kept: list[Rate]) -> None:
+    """No rate is dropped beside which one of its scope was named, but by one of a new interval."""
+    policy = Policy(limits=(TEN, Concurrency(3), HOUR, AZ))
+    new = NewLimits(limits=tuple(wanted)).of(policy).limits
+    assert [limit for limit in new if isinstance(limit, Rate)] == kept
+    assert Concurrency(3) in new
+
+
+def test_none_spares_what_is_named_beside_it() -> None:
+    """`none` takes away all of a kind but what is given with it, in one step."""
+    policy = Policy(limits=(Concurrency(3), TEN, AZ), max_unavailable=(Unavailable(2),))
+    wanted = NewLimits(
+        limits=(HOUR,), no_rates=True, max_unavailable=(Unavailable(1, "az"),), no_unavailable=True
+    )
+    new = wanted.of(policy)
+    assert new.limits == (Concurrency(3), HOUR)
+    assert new.max_unavailable == (Unavailable(1, "az"),)
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -128,6 +175,10 @@ def test_only_what_is_named_changes() -> None:
         {"limits": (Rate(20, 599.0),)},
         {"no_rates": True},
         {"max_failures": Portion(1, is_percent=True)},
+        {"max_unavailable": (Unavailable(4),)},
+        {"no_unavailable": True},
+        {"window": (NewBound(bound=Bound.CUTOFF, at=501.0),)},
+        {"window": (NewBound(bound=Bound.DEADLINE),)},
     ],
 )
 def test_wider_limits_have_to_be_meant(wanted: dict[str, Any]) -> None:
@@ -136,8 +187,66 @@ def test_wider_limits_have_to_be_meant(wanted: dict[str, Any]) -> None:
     assert isinstance(refused, OrderRefused)
     assert "--loosen" in refused.reason
     event = limited(loosen=True, **wanted)
-    assert isinstance(event, LimitsChanged)
+    assert isinstance(event, LimitsChanged | WindowChanged)
     assert event.is_looser
+
+
+def test_a_wider_limit_is_named() -> None:
+    """Whoever would loosen something reads what, as it holds now."""
+    refused = limited(limits=(Rate(50, 60.0),), window=(NewBound(bound=Bound.DEADLINE),))
+    assert isinstance(refused, OrderRefused)
+    assert refused.reason == (
+        "that allows more than what holds now: 20/600s, done by 1970-01-01T00:16:40Z; "
+        "give --loosen too if it is meant, it is recorded"
+    )
+
+
+def test_a_window_is_an_event_of_its_own() -> None:
+    """Limits and window of one order are two events with its number; a window alone is one."""
+    cutoff = NewBound(bound=Bound.CUTOFF, at=400.0)
+    wanted = NewLimits(
+        limits=(Concurrency(3),), max_unavailable=(Unavailable(2),), window=(cutoff,)
+    )
+    limits, window = obeyed(order(OrderKind.LIMIT, wanted=wanted, reason="late"))
+    assert isinstance(limits, LimitsChanged)
+    assert limits.max_unavailable == ("2",)
+    assert window == WindowChanged(
+        at=9.0, by="ben", cutoff=400.0, deadline=1000.0, reason="late", order=7
+    )
+    assert [order_of(event) for event in (limits, window)] == [7, 7]
+    assert limited(window=(cutoff,)).kind == "window.changed"
+    standing = Standing.after(POLICY, [limits, window])
+    assert standing.policy.max_unavailable == (Unavailable(2),)
+    assert standing.policy.window == Window(cutoff=400.0, deadline=1000.0)
+
+
+def test_a_window_that_is_over_is_nobodys_any_more() -> None:
+    """A bound that has passed, and the window of a run that has stopped, may be moved freely."""
+    later = NewLimits(window=(NewBound(bound=Bound.CUTOFF, at=2000.0),))
+    begun = RunnerStarted(at=1.0, owner="a", host="b", pid=1, wall_offset=100.0, version="1")
+    standing = Standing.after(POLICY, [begun])
+    assert standing.objection_to(later, 100, 399.0) is not None
+    assert standing.objection_to(later, 100, 400.0) is None
+    [changed] = standing.changes(later, 100, at=400.0, by="ana")
+    assert isinstance(changed, WindowChanged)
+    assert not changed.is_looser
+    standing.take(STOPPING)
+    assert standing.objection_to(later, 100, 1.0) is None
+
+
+def test_a_window_without_a_moment_is_refused() -> None:
+    """A window that ends before it begins would let nothing start."""
+    refused = limited(window=(NewBound(bound=Bound.NOT_BEFORE, at=1500.0),))
+    assert isinstance(refused, OrderRefused)
+    assert "nothing could start in this window: not before 1970" in refused.reason
+
+
+def test_other_limits_do_not_save_a_run_that_stops() -> None:
+    """Who moves the deadline of a run that stops for it is told that it is too late for that."""
+    wanted = NewLimits(window=(NewBound(bound=Bound.DEADLINE),), loosen=True)
+    [refused] = obeyed(order(OrderKind.LIMIT, wanted=wanted), STOPPING)
+    assert isinstance(refused, OrderRefused)
+    assert "stopping already: drained by ana; nothing more starts" in refused.reason
 
 
 def test_limits_are_compared_with_those_of_now() -> None:

@@ -1,5 +1,6 @@
 """Plans: who goes in which wave, and when two plans are the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PlanError
-from orchestrator.limits import Concurrency, Rate
+from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import Kind, LimitsChanged, Target
-from orchestrator.plan import Plan, Policy, Portion, changed_policy, is_looser, make_plan
+from orchestrator.plan import Plan, Policy, Portion, Window, changed_policy, loosened, make_plan
 from orchestrator.ranking import Order
 
 
@@ -104,11 +105,37 @@ def test_the_id_tells_plans_apart() -> None:
         ({"limits": (Concurrency(10), Rate(1, 600.0, "project"))}, True),
         ({"max_failures": Portion(1)}, True),
         ({"max_failures": Portion(1, is_percent=True)}, True),
+        ({"max_unavailable": (Unavailable(1),)}, False),
+        ({"window": Window(deadline=5.0)}, False),
     ],
 )
 def test_what_is_looser(new: dict[str, Any], *, looser: bool) -> None:
     """Limits are looser if anything is allowed that was not; narrower ones besides are not."""
-    assert is_looser(Policy(**new), Policy(), 100) == looser
+    assert bool(loosened(Policy(**new), Policy(), 100)) == looser
+
+
+@pytest.mark.parametrize(
+    ("new", "named"),
+    [
+        ({"max_unavailable": (Unavailable(9), Unavailable(1, "az", is_percent=True))}, []),
+        ({"max_unavailable": (Unavailable(10), Unavailable(1, "az"))}, []),
+        ({"max_unavailable": (Unavailable(10, is_percent=True),)}, ["az=5% unavailable"]),
+        ({"max_unavailable": (Unavailable(11), Unavailable(2, "az"))},
+         ["10% unavailable", "az=5% unavailable"]),
+        ({"window": Window(not_before=200.0, cutoff=300.0, deadline=400.0)}, []),
+        ({"window": Window(not_before=100.0, cutoff=350.0, deadline=500.0)},
+         ["no start after 1970-01-01T00:05:00Z", "done by 1970-01-01T00:06:40Z"]),
+        ({"window": Window(cutoff=300.0)},
+         ["not before 1970-01-01T00:01:40Z", "done by 1970-01-01T00:06:40Z"]),
+    ],
+)  # fmt: skip
+def test_what_would_be_loosened_is_named(new: dict[str, Any], named: list[str]) -> None:
+    """Of what may be down, and of the window, whatever would hold no more is named as it was."""
+    old = Policy(
+        max_unavailable=(Unavailable(10, is_percent=True), Unavailable(5, "az", is_percent=True)),
+        window=Window(not_before=100.0, cutoff=300.0, deadline=400.0),
+    )
+    assert loosened(replace(old, **new), old, 100) == named
 
 
 def test_a_change_of_limits_reads_what_was_printed() -> None:
@@ -116,6 +143,11 @@ def test_a_change_of_limits_reads_what_was_printed() -> None:
     change = LimitsChanged(
         at=0, limits=("3", "project=1", "5/600s"), max_failures="5%", by="ana", is_looser=False
     )
+    before = Policy(max_unavailable=(Unavailable(4),))
+    assert changed_policy(before, change).max_unavailable == (Unavailable(4),)
+    down = replace(change, max_unavailable=("az=10%",))
+    after = (Unavailable(10, "az", is_percent=True),)
+    assert changed_policy(before, down).max_unavailable == after
     policy = changed_policy(Policy(), change)
     assert policy.limits == (Concurrency(3), Concurrency(1, "project"), Rate(5, 600.0))
     assert policy.max_failures == Portion(5, is_percent=True)

@@ -1079,7 +1079,8 @@ def test_who_steered_a_run_and_why() -> None:
     ]  # fmt: skip
     assert steering[0] == {
         "at": "2026-11-23T01:00:05.000Z", "event": "run.paused", "by": "ana@desk",
-        "reason": "disk alarm", "limits": None,
+        "reason": "disk alarm", "limits": None, "max_unavailable": None, "max_failures": None,
+        "window": None, "is_looser": None,
     }  # fmt: skip
     assert steering[2]["limits"] == ["3", "8/60s"]
     assert steering[3]["by"] == "eve"

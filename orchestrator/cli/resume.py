@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import completion
 from orchestrator.cli.ending import say_how_it_ended
+from orchestrator.cli.limits import ONE_RULE, limit_options, limits_in
 from orchestrator.cli.options import (
     CLOUD,
     SettingsCommand,
@@ -29,13 +30,7 @@ from orchestrator.session import Watch, resume_run
 from orchestrator.steering import continue_if_paused
 from orchestrator.whoami import whoami
 
-LIMITS = ("limits.max_concurrency", "limits.rate", "limits.max_failures")
-
 SETTINGS = (
-    *LIMITS,
-    "window.not_before",
-    "window.cutoff",
-    "window.deadline",
     *CLOUD,
     "journal.url",
     "log.format",
@@ -44,36 +39,40 @@ SETTINGS = (
     "report",
     "operator",
 )
-"""What may be said anew when a run goes on; all else was fixed with its plan."""
+"""What may be said anew besides limits when a run goes on; all else was fixed with its plan."""
 
 AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outcome.NOT_STARTED)
 """What can be taken up once more; what was not started always is."""
 
 
-@click.command(cls=SettingsCommand)
+@click.command(
+    cls=SettingsCommand,
+    help=f"""Go on with RUN, or with the only run that is not finished.
+
+    A paused run whose runner is alive goes on there. Otherwise it is taken up here: what was in
+    flight is looked at first and never asked twice; then the run goes on within the limits that
+    held last. Failures so far are acknowledged.
+
+    {ONE_RULE} The window of a run that has stopped is over: another one needs no --loosen.""",
+)
 @click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)
 @click.option(
     "--only", metavar="OUTCOMES",
     help="Take these up again, too: some of failed, refused, unknown, skipped.",
 )  # fmt: skip
-@click.option("--loosen", is_flag=True, help="Allow limits that are wider than before.")
+@limit_options
 @click.option("--reason", metavar="TEXT", help="Why a paused run goes on, for the history.")
 @settings_options(SETTINGS)
 def resume(
     run: str | None,
     *,
     only: str | None,
-    loosen: bool,
     reason: str | None,
     config_file: Path | None,
     **given: Any,
 ) -> int:
-    """Go on with RUN, or with the only run that is not finished.
-
-    A paused run whose runner is alive goes on there. Otherwise it is taken up here: what was in
-    flight is looked at first and never asked twice; then the run goes on within the limits it was
-    started with, unless others are given here. Failures so far are acknowledged.
-    """
+    """Go on with a run that is paused, was stopped, or whose runner died."""
+    wanted = limits_in(given)
     chosen = outcomes(only) or frozenset()
     if not chosen <= set(AGAIN):
         wrong = ", ".join(sorted(chosen - set(AGAIN)))
@@ -81,16 +80,17 @@ def resume(
     options = options_in(given)
     load = partial(_load, options, config_file)
     settings = load({})
-    changes = any(options[name] for name in LIMITS)
     continued = anyio.run(
         partial(
             continue_if_paused, settings, run,
-            by=settings.operator or whoami(), reason=reason,
-            is_plain=not changes and only is None,
+            by=settings.operator or whoami(), reason=reason, wanted=wanted,
+            takes_up=only is not None,
         )
     )  # fmt: skip
     if continued is not None:
-        say_what_came_of_it(*continued)
+        run_id, replies = continued
+        for reply in replies:
+            say_what_came_of_it(run_id, reply)
         return ExitCode.OK
 
     def watch(settings: Settings) -> Watch:
@@ -98,7 +98,7 @@ def resume(
 
     async def go_on() -> int:
         result = await resume_run(
-            run, load, again=chosen - {Outcome.NOT_STARTED}, loosen=loosen, watch=watch,
+            run, load, again=chosen - {Outcome.NOT_STARTED}, wanted=wanted, watch=watch,
             prompt=passcode_prompt(),
         )  # fmt: skip
         say_how_it_ended(result)

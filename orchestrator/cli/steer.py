@@ -1,6 +1,6 @@
 """`orchestrator pause`, `drain`, `abort`, `limit`: steer a live run from any terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,18 +9,16 @@ import anyio
 import click
 
 from orchestrator.cli import completion
-from orchestrator.cli.options import JOURNAL, settings_from, settings_options
-from orchestrator.errors import ConfigError, ExitCode, UsageError
-from orchestrator.limits import Concurrency, Limit, Rate
-from orchestrator.model import LimitsChanged, OrderRefused
-from orchestrator.orders import NewLimits, OrderKind
-from orchestrator.plan import Portion
+from orchestrator.cli.limits import ONE_RULE, limit_options, limits_in
+from orchestrator.cli.options import JOURNAL, SettingsCommand, settings_from, settings_options
+from orchestrator.errors import ExitCode, UsageError
+from orchestrator.model import OrderRefused
+from orchestrator.orders import NewLimits, OrderKind, change_words
 from orchestrator.steering import Reply, give_order
 from orchestrator.whoami import whoami
 from orchestrator.wording import counted
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
-T = TypeVar("T")
 
 STEERING = (*JOURNAL, "operator")
 
@@ -57,65 +55,24 @@ def abort(**given: Any) -> int:
     return _give(OrderKind.ABORT, given)
 
 
-@click.command()
+@click.command(
+    cls=SettingsCommand,
+    help=f"""Give RUN, or the only live run, other limits or another window.
+
+    {ONE_RULE} Every restart that still counts under the new limits is counted, however long ago it
+    was.""",
+)
 @_steers
-@click.option(
-    "--max-concurrency", multiple=True, metavar="[SCOPE=]N",
-    help="So many at once from now on. May be given several times.",
-)  # fmt: skip
-@click.option(
-    "--rate", multiple=True, metavar="[SCOPE=]N/SPAN",
-    help="So many in any interval from now on; none means no rate. May be given several times.",
-)  # fmt: skip
-@click.option("--max-failures", metavar="N|N%", help="So many failures are allowed from now on.")
-@click.option("--loosen", is_flag=True, help="Allow limits that are wider than before.")
-def limit(
-    *,
-    max_concurrency: tuple[str, ...],
-    rate: tuple[str, ...],
-    max_failures: str | None,
-    loosen: bool,
-    **given: Any,
-) -> int:
-    """Give RUN, or the only live run, other limits; only what is named changes.
-
-    A limit takes the place of the one of its kind and scope. Every restart that still counts under
-    the new limits is counted, however long ago it was.
-    """
-    wanted = _limits_in(max_concurrency, rate, max_failures, loosen=loosen)
+@limit_options
+def limit(**given: Any) -> int:
+    """Give a live run other limits or another window."""
+    wanted = limits_in(given)
+    if wanted.is_empty:
+        raise UsageError(
+            "changing limits: nothing was named; give --max-concurrency, --rate, "
+            "--max-unavailable, --max-failures, --not-before, --cutoff or --deadline"
+        )
     return _give(OrderKind.LIMIT, given, wanted)
-
-
-def _limits_in(
-    at_once: Sequence[str], rates: Sequence[str], failures: str | None, *, loosen: bool
-) -> NewLimits:
-    mistakes: list[str] = []
-
-    def read(option: str, parse: Callable[[str], T], text: str) -> list[T]:
-        try:
-            return [parse(text)]
-        except ValueError as error:
-            mistakes.append(f"--{option}: {error}")
-            return []
-
-    limits: list[Limit] = []
-    for text in at_once:
-        limits += read("max-concurrency", Concurrency.parse, text)
-    for text in rates:
-        limits += read("rate", Rate.parse, text) if text != "none" else []
-    portion = read("max-failures", Portion.parse, failures) if failures is not None else []
-    if not (at_once or rates or failures):
-        mistakes.append("nothing to change: give --max-concurrency, --rate or --max-failures")
-    if "none" in rates and len(rates) > 1:
-        mistakes.append("--rate none stands alone: it means that there is no rate")
-    if mistakes:
-        raise ConfigError("changing limits", mistakes)
-    return NewLimits(
-        limits=tuple(limits),
-        no_rates="none" in rates,
-        max_failures=portion[0] if portion else None,
-        loosen=loosen,
-    )
 
 
 def _give(kind: OrderKind, given: dict[str, Any], wanted: NewLimits | None = None) -> int:
@@ -167,6 +124,5 @@ def _words(kind: OrderKind, reply: Reply, run_id: str) -> str:
         case OrderKind.ABORT:
             return f"is aborted: {restarts} under way, not followed any more"
         case OrderKind.LIMIT:
-            changed = next(event for event in reply.events if isinstance(event, LimitsChanged))
-            limits = ", ".join(changed.limits) or "no limit"
-            return f"keeps these limits from now on: {limits}; failures {changed.max_failures}"
+            said = [words for event in reply.events if (words := change_words(event))]
+            return f"keeps from now on: {'; '.join(said)}"

@@ -477,7 +477,7 @@ def _run_facts(event: Event) -> Facts:
 _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunnerStarted: ("owner", "host", "pid", "version"),
     RunResumed: ("by", "again"),
-    LimitsChanged: ("limits", "max_failures", "by", "is_looser", "reason"),
+    LimitsChanged: ("limits", "max_unavailable", "max_failures", "by", "is_looser", "reason"),
     RunPaused: ("by", "reason"),
     RunContinued: ("by", "reason"),
     OrderRefused: ("by", "reason"),
@@ -486,7 +486,7 @@ _RUN_FACTS: Mapping[type[Event], Sequence[str]] = {
     RunFinished: ("outcome", "exit_code"),
     AccountRefused: ("account", "reason"),
     GateClosed: ("reason",),
-    WindowChanged: ("not_before", "cutoff", "deadline", "by"),
+    WindowChanged: ("not_before", "cutoff", "deadline", "by", "is_looser", "reason"),
 }
 
 

@@ -47,6 +47,7 @@ from orchestrator.model import (
     WaveSoaking,
     WindowChanged,
 )
+from orchestrator.orders import change_words
 from orchestrator.plan import window_of
 from orchestrator.waits import limit_words, pace_words
 from orchestrator.watch.picture import (
@@ -284,7 +285,8 @@ class _Headlines:
             case GateOpened():
                 return Line("the gate is open")
             case WindowChanged():
-                return Line(f"window changed by {shown(event.by)}: {window_of(event)}")
+                by, why = shown(event.by), _because(event.reason)
+                return Line(f"window changed by {by}{why}: {window_of(event)}{_wider(event)}")
             case AccountRefused():
                 what = f"{shown(event.account)} was refused: {shown(event.reason)}"
                 return Line(f"{what}; its clusters do not start, others go on", Tone.WARN)
@@ -307,8 +309,8 @@ class _Headlines:
             case RunContinued():
                 return f"continued by {by}{_because(event.reason)}"
             case LimitsChanged():
-                limits = f"{', '.join(event.limits)}; failures allowed {event.max_failures}"
-                return f"limits changed by {by}{_because(event.reason)}: {limits}"
+                why = _because(event.reason)
+                return f"limits changed by {by}{why}: {change_words(event)}{_wider(event)}"
             case OrderRefused():
                 return f"order of {by} refused: {shown(event.reason)}"
 
@@ -344,6 +346,10 @@ class _Headlines:
 
     def _stamped(self, line: Line, at: float) -> Line:
         return Line(f"{clock(self.wall(at))} {line.text}", line.tone)
+
+
+def _wider(event: LimitsChanged | WindowChanged) -> str:
+    return "; wider than before" if event.is_looser else ""
 
 
 def _because(reason: str | None) -> str:

@@ -25,7 +25,7 @@ from orchestrator.journal import (
     open_store,
 )
 from orchestrator.journal.clock import Host, axis_at
-from orchestrator.limits import Concurrency, Rate, Start
+from orchestrator.limits import Concurrency, Rate, Start, Unavailable
 from orchestrator.model import (
     Answer,
     AnswerArrivedLate,
@@ -50,7 +50,7 @@ from orchestrator.model import (
     Verdict,
     WaveOpened,
 )
-from orchestrator.orders import NewLimits, Order, OrderKind
+from orchestrator.orders import Bound, NewBound, NewLimits, Order, OrderKind
 from orchestrator.plan import Plan, Policy, Portion, Wave
 
 T = TypeVar("T")
@@ -499,7 +499,9 @@ def test_orders_are_numbered_and_kept(opens: Opens) -> None:
     """Orders of a run come back whole, after any number, to its runner and to everybody else."""
     wanted = NewLimits(
         limits=(Concurrency(3), Rate(5, 600.0, "project")), no_rates=True,
-        max_failures=Portion(5, is_percent=True), loosen=True,
+        max_failures=Portion(5, is_percent=True), loosen=True, no_unavailable=True,
+        max_unavailable=(Unavailable(10, "az", is_percent=True), Unavailable(3)),
+        window=(NewBound(bound=Bound.CUTOFF), NewBound(bound=Bound.DEADLINE, at=7.25)),
     )  # fmt: skip
     pause = Order(at=1.5, by="ana", kind=OrderKind.PAUSE, reason="søk")
     limit = Order(at=2.5, by="ben", kind=OrderKind.LIMIT, wanted=wanted)

@@ -77,15 +77,23 @@ def test_limits_are_loosened_only_on_purpose(tmp_path: Path) -> None:
         f'[[cluster]]\nmatch = "{targets[0].cluster_id}"\nrestart = {{end = "failed"}}\n'
     )
     with simulator(tmp_path, targets, scenario) as url:
-        assert restart(tmp_path, url, "--max-concurrency", "2").returncode == ExitCode.STOPPED
+        limits = ("--max-concurrency", "2", "--max-concurrency", "project=2")
+        assert restart(tmp_path, url, *limits).returncode == ExitCode.STOPPED
         wider = orchestrator(tmp_path, "resume", "--max-concurrency", "3", *JOURNAL)
         assert wider.returncode == ExitCode.USAGE
         assert "--loosen" in wider.stderr
         assert counts(tmp_path)["not_started"] > 0
-        done = orchestrator(tmp_path, "resume", "--max-concurrency", "3", "--loosen", *JOURNAL)
+        assert "that allows more than what holds now: 2; give" in wider.stderr
+        done = orchestrator(
+            tmp_path, "resume", "--max-concurrency", "3", "--rate", "90/1m", "--loosen", *JOURNAL
+        )
         assert done.returncode == ExitCode.SOME_FAILED, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["plan"]["limits"]["max_concurrency"] == {"fleet": 3}
+    # What was not named still holds.
+    assert report["plan"]["limits"]["max_concurrency"] == {"fleet": 3, "project": 2}
+    assert report["plan"]["limits"]["rate"] == ["90/60s"]
+    [change] = [one for one in report["steering"] if one["event"] == "limits.changed"]
+    assert change["is_looser"] is True
 
 
 def test_an_unknown_is_resolved(tmp_path: Path) -> None:

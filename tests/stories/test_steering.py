@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import ExitCode
 from orchestrator.journal import open_store
-from orchestrator.limits import Concurrency, Limit, Rate, parse_limit
+from orchestrator.limits import Concurrency, Limit, Rate, Unavailable, parse_limit
 from orchestrator.model import (
     Event,
     LimitsChanged,
@@ -35,8 +35,8 @@ from orchestrator.model import (
     RunResumed,
     RunStopping,
 )
-from orchestrator.orders import NewLimits, Order, OrderKind, order_of
-from orchestrator.plan import Portion
+from orchestrator.orders import Bound, NewBound, NewLimits, Order, OrderKind, order_of
+from orchestrator.plan import Portion, Window
 from orchestrator.simulator import Record, invent_targets, judge, read_trace
 from tests.stories.night import Morning, Night, fleet
 from tests.stories.processes import (
@@ -119,6 +119,64 @@ def test_a_longer_interval_counts_what_was_long_ago() -> None:
     first_after = next(at for at in starts if at > changed_at)
     # Forty had begun within 200 s: the first that has room again waits for the 31st to be over.
     assert first_after - starts[30] > 1200
+
+
+BEGAN = 1_700_000_000.0
+"""When a night begins, by its wall clock."""
+
+
+def slow(cutoff: float, *orders: Order) -> Morning:
+    """Thirty restarts of a minute each, one after the other, in a window."""
+    return Night(
+        targets=fleet(30, 2),
+        scenario='[restart]\nduration = "1m"\n',
+        policy={"limits": (Concurrency(1),), "window": Window(cutoff=BEGAN + cutoff)},
+        orders=orders,
+    ).run()
+
+
+def test_the_window_is_moved_in_the_middle_of_the_night() -> None:
+    """A run goes on until the cutoff that was given last; a later one has to be meant."""
+    later = (NewBound(bound=Bound.CUTOFF, at=BEGAN + 9000.0),)
+    sooner = (NewBound(bound=Bound.CUTOFF, at=BEGAN + 500.0),)
+    refused = slow(900.0, order(300, OrderKind.LIMIT, window=later))
+    assert refused.ending.exit_code == ExitCode.STOPPED
+    assert 800 < max(record.at for record in executed(refused)) - BEGAN < 900
+    moved = slow(900.0, order(300, OrderKind.LIMIT, window=later, loosen=True))
+    assert moved.outcomes() == {Outcome.RESTARTED: 30}
+    [steered] = moved.report["steering"]
+    assert (steered["event"], steered["by"], steered["is_looser"]) == (
+        "window.changed",
+        "ben",
+        True,
+    )
+    assert steered["window"]["cutoff"] == "2023-11-15T00:43:20.000Z"
+    narrowed = slow(900.0, order(300, OrderKind.LIMIT, window=sooner))
+    assert narrowed.ending.exit_code == ExitCode.STOPPED
+    assert 400 < max(record.at for record in executed(narrowed)) - BEGAN < 500
+    for morning in (refused, moved, narrowed):
+        assert morning.findings.broken == ()
+
+
+def test_how_many_may_be_down_is_limited_in_the_middle_of_the_night() -> None:
+    """From then on no restart begins while as many clusters are down, in every project."""
+    down = (Unavailable(3), Unavailable(1, "project"))
+    morning = Night(
+        targets=fleet(40, 4),
+        scenario='[restart]\nduration = "1m"\n',
+        policy={"limits": (Concurrency(8),)},
+        orders=[order(200, OrderKind.LIMIT, max_unavailable=down)],
+    ).run()
+    assert morning.outcomes() == {Outcome.RESTARTED: 40}
+    assert morning.findings.broken == ()
+    changed_at = next(e.at for e in morning.events if isinstance(e, LimitsChanged))
+    records = executed(morning)
+    after = [(n, record) for n, record in enumerate(records) if record.at > changed_at + 1.0]
+    assert len(after) > 15
+    for number, record in after:
+        others = [e for e in records[:number] if counts(Concurrency(1), e, record)]
+        assert len(others) < 3
+        assert record.project_id not in {other.project_id for other in others}
 
 
 @settings(max_examples=25, deadline=None)
@@ -286,7 +344,7 @@ def test_limits_changed_from_another_terminal(tmp_path: Path) -> None:
                 assert begun < 8
     told = said(tmp_path)
     assert "--loosen" in told
-    assert "keeps these limits from now on: 3, 8/4s; failures 0" in told
+    assert "keeps from now on: 3, 8/4s; failures allowed 0" in told
     limits = [event for event in it.events() if isinstance(event, LimitsChanged)]
     assert [event.is_looser for event in limits] == [False, True]
     assert limits[1].reason == "late"
@@ -317,6 +375,57 @@ def test_a_longer_interval_counts_what_other_runs_did(tmp_path: Path) -> None:
         for number, record in enumerate(records[before:], start=before):
             assert sum(counts(Rate(14, 12.0), e, record) for e in records[:number]) < 14
         it.check()
+
+
+def test_the_window_changed_from_another_terminal(tmp_path: Path) -> None:
+    """Window and clusters down hold as soon as the command returns; a resume brings a new night."""
+    with desk(tmp_path, "--max-concurrency", "6", "--deadline", "1h", count=60) as it:
+        it.until(6)
+        assert it.order("limit", "--deadline", "2h") == ExitCode.USAGE
+        assert it.order("limit", "--deadline", "none", "--max-failures", "x") == ExitCode.USAGE
+        assert it.order("limit", "--max-unavailable", "2", "--cutoff", "30m") == ExitCode.OK
+        before = len(it.executed())
+        it.until(before + 8)
+        assert it.order("limit", "--cutoff", "100ms", "--reason", "late") == ExitCode.OK
+        assert it.run.wait(30) == ExitCode.STOPPED, said(tmp_path)
+        for number, record in enumerate(it.executed()[before:], start=before):
+            assert sum(counts(Concurrency(2), e, record) for e in it.executed()[:number]) < 2
+        report = it.report()
+        assert report["stop_reason"].startswith("cutoff: nothing starts after 20")
+        assert report["plan"]["max_unavailable"] == ["2"]
+        assert [one["event"] for one in report["steering"][:3]] == [
+            "limits.changed", "window.changed", "window.changed",
+        ]  # fmt: skip
+        assert it.order("resume") == ExitCode.USAGE
+        assert it.order("resume", "--cutoff", "none", "--report", "report.json") == ExitCode.OK
+        it.check()
+    told = said(tmp_path)
+    assert "that allows more than what holds now: done by 20" in told
+    assert "--max-failures: 'x' is not a number of targets" in told
+    assert "; 2 unavailable; failures allowed 0; window no start after 20" in told
+    assert "window changed by" in told
+    assert "give --cutoff anew, or as none" in told
+    assert it.report()["counts"]["restarted"] == 60
+
+
+def test_a_paused_run_goes_on_within_other_limits(tmp_path: Path) -> None:
+    """`resume` of a run that is live gives it the limits first; wider ones let nothing go on."""
+    with desk(tmp_path, "--max-concurrency", "6", "--rate", "1000/1m", count=40) as it:
+        it.until(8)
+        assert it.order("pause") == ExitCode.OK
+        assert it.order("resume", "--rate", "none") == ExitCode.USAGE
+        assert it.order("resume", "--only", "failed") == ExitCode.USAGE
+        before = len(it.executed())
+        assert it.order("resume", "--max-concurrency", "project=1") == ExitCode.OK
+        assert it.run.wait(60) == ExitCode.OK, said(tmp_path)
+        records = it.executed()
+        for number, record in enumerate(records[before:], start=before):
+            others = [e for e in records[:number] if counts(Concurrency(1), e, record)]
+            assert record.project_id not in {other.project_id for other in others}
+        it.check()
+    [changed] = [event for event in it.events() if isinstance(event, LimitsChanged)]
+    assert changed.limits == ("6", "1000/60s", "project=1")
+    assert "that allows more than what holds now: 1000/60s" in said(tmp_path)
 
 
 def test_drain_and_abort_from_another_terminal(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ Rules:
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from orchestrator.campaign import Campaign
@@ -20,9 +20,11 @@ from orchestrator.history import durations_of, open_journal
 from orchestrator.journal import LeaseRecord, RunRecord, RunState, RunSummary, Store
 from orchestrator.judgement import Track
 from orchestrator.limits import FLEET, Gate
-from orchestrator.model import Event, LimitsChanged, Outcome
-from orchestrator.plan import changed_policy
+from orchestrator.model import Event, LimitsChanged, Outcome, RunPaused, RunStopping
+from orchestrator.orders import Standing
+from orchestrator.plan import Policy, changed_policy
 from orchestrator.report import moment
+from orchestrator.span import format_moment
 from orchestrator.waits import waits
 from orchestrator.watch.picture import Line, Tally, Tone, phase_words, picture, summary, time_left
 from orchestrator.wording import shown, spell
@@ -99,8 +101,9 @@ class Status:
             "wave": self._wave(),
             "counts": self._counts(),
             "failures": {"count": campaign.failures, "allowed": campaign.allowed},
-            "paused": self._said(campaign.paused),
-            "stopping": self._said(campaign.stopping),
+            "paused": _said(campaign.paused, self.wall_offset),
+            "stopping": _said(campaign.stopping, self.wall_offset),
+            "window": self._window(),
             "limits": [self._limit(gate) for gate in self._gates()],
             "running": [self._running(track) for track in campaign.tracks.values()],
             "waits": self._waits(),
@@ -145,11 +148,9 @@ class Status:
             "not_started": campaign.waiting if is_over else 0,
         }
 
-    def _said(self, event: Event | None) -> dict[str, object] | None:
-        if event is None:
-            return None
-        by, reason = getattr(event, "by", None), getattr(event, "reason", None)
-        return {"by": by, "reason": reason, "at": self._moment(event.at)}
+    def _window(self) -> dict[str, str | None]:
+        window = self.campaign.policy.window
+        return {name: moment(at) for name, at in asdict(window).items()}
 
     def _gates(self) -> Sequence[Gate]:
         """Return the gates of the fleet, and those of narrow limits that count anything."""
@@ -235,6 +236,110 @@ class Lookout:
             if isinstance(event, LimitsChanged):
                 policy = changed_policy(policy, event)
         return policy.longest_interval
+
+
+# ------------------------------------------------------------------------------------- all runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNow:
+    """One run of the journal in a line: how it stands, and why."""
+
+    run: RunSummary
+    wall_offset: float
+    paused: RunPaused | None = None
+    """Since when and by whom, if nothing starts until somebody lets it go on."""
+    stopping: RunStopping | None = None
+    """Why nothing new starts for good, or why it ended before its time."""
+    opens_at: float | None = None
+    """The wall clock moment before which nothing starts, while that lies ahead."""
+
+    @property
+    def word(self) -> str:
+        """What it does: its state, or what keeps a live run from starting anything."""
+        if self.run.state is not RunState.RUNNING:
+            return self.run.state.value
+        if self.stopping is not None:
+            return "stopping"
+        if self.paused is not None:
+            return "paused"
+        return "running" if self.opens_at is None else "waiting"
+
+    @property
+    def why(self) -> str | None:
+        """Why that is so, and since when, in words; None if there is nothing to say."""
+        if self.stopping is not None:
+            return self.stopping.reason
+        if self.paused is not None:
+            since = format_moment(self.paused.at + self.wall_offset)
+            what = f"{self.paused.describe()} (since {since})"
+            is_live = self.run.state is RunState.RUNNING
+            return what.removeprefix("paused ") if is_live else what
+        return None if self.opens_at is None else f"not before {format_moment(self.opens_at)}"
+
+    def __str__(self) -> str:
+        run = self.run
+        parts = [
+            run.run_id,
+            format_moment(run.wall_created_at),
+            f"{self.word:<11}",
+            f"{run.targets:>6} targets",
+            run.operator,
+            run.change,
+            "(simulated)" if run.world else None,
+            self.why,
+        ]
+        return "  ".join(shown(part) for part in parts if part)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it for scripts; `state` is as the journal has it, the rest says what is new."""
+        record = asdict(self.run)
+        record["created_at"] = format_moment(record.pop("wall_created_at"))
+        record["simulated"] = record.pop("world") != ""
+        record["doing"] = self.word
+        record["paused"] = _said(self.paused, self.wall_offset)
+        record["stopping"] = _said(self.stopping, self.wall_offset)
+        record["opens_at"] = None if self.opens_at is None else moment(self.opens_at)
+        return record
+
+
+async def runs_now(settings: Settings) -> list[RunNow]:
+    """Return all runs of the journal as they stand, newest first.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    async with open_journal(settings) as store:
+        return [await run_now(store, run) for run in await store.runs()]
+
+
+async def run_now(store: Store, run: RunSummary) -> RunNow:
+    """Return how a run of the journal stands."""
+    offset = store.clock.wall_offset
+    if run.state is RunState.FINISHED:
+        return RunNow(run=run, wall_offset=offset)
+    # Only what was said of the run as a whole is read, however large its fleet.
+    standing = Standing.after(Policy(), await store.run_events(run.run_id))
+    found = RunNow(run=run, wall_offset=offset, paused=standing.paused, stopping=standing.stopping)
+    if run.state is not RunState.RUNNING or found.why is not None:
+        return found
+    opens_at = (await _policy_now(store, run)).window.not_before
+    is_ahead = opens_at is not None and opens_at > store.clock.now() + offset
+    return replace(found, opens_at=opens_at) if is_ahead else found
+
+
+async def _policy_now(store: Store, run: RunSummary) -> Policy:
+    policy = (await store.load_run(run.run_id)).plan.policy
+    return Standing.after(policy, await store.run_events(run.run_id)).policy
+
+
+def _said(event: RunPaused | RunStopping | None, wall_offset: float) -> dict[str, object] | None:
+    if event is None:
+        return None
+    return {"by": event.by, "reason": event.reason, "at": moment(event.at + wall_offset)}
+
+
+# -------------------------------------------------------------------------------------- one run
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -20,13 +21,14 @@ from orchestrator.model import (
     RunFinished,
     RunnerStarted,
     RunPaused,
+    RunStopping,
     TargetEnded,
     Verdict,
     WaveOpened,
 )
-from orchestrator.plan import Policy, make_plan
+from orchestrator.plan import Policy, Window, make_plan
 from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
-from orchestrator.status import Lookout, Status
+from orchestrator.status import Lookout, RunNow, Status, run_now
 from orchestrator.waits import waits
 from tests.stories.night import fleet
 
@@ -180,3 +182,57 @@ def test_it_looks_again_at_what_is_new() -> None:
         assert replayed.counts() == status.campaign.counts()
 
     play(story)
+
+
+def test_all_runs_say_what_keeps_them_back() -> None:
+    """A live run is running, waiting, paused or stopping, and says since when, by whom, and why."""
+
+    async def story(scene: Scene) -> list[tuple[str, str | None]]:
+        found: list[tuple[str, str | None]] = []
+
+        async def look() -> RunNow:
+            [run] = await scene.store.runs()
+            now = await run_now(scene.store, run)
+            found.append((now.word, now.why))
+            return now
+
+        opens_at = scene.clock.now() + 10.0
+        scene.policy = replace(scene.policy, window=Window(not_before=opens_at))
+        await scene.begin("one", 5, 1)
+        waiting = await look()
+        assert waiting.as_dict()["opens_at"] == "2023-11-14T22:13:30.000Z"
+        await anyio.sleep(10)
+        await look()
+        paused = RunPaused(at=scene.clock.now(), by="ben", reason="disk\x1b[2J alarm", order=1)
+        await scene.tell("one", paused)
+        line = await look()
+        assert str(line) == (
+            "one  2023-11-14T22:13:20Z  paused            5 targets  ana@b  CHG-1  "
+            "by ben: disk alarm (since 2023-11-14T22:13:30Z)"
+        )
+        document = line.as_dict()
+        assert (document["state"], document["doing"]) == ("running", "paused")
+        assert document["paused"] == {
+            "by": "ben", "reason": "disk\x1b[2J alarm", "at": "2023-11-14T22:13:30.000Z",
+        }  # fmt: skip
+        await scene.journals["one"].close()
+        await look()
+        scene.journals["one"] = await scene.store.journal("one", horizon=600.0, owner="ana@b")
+        stopping = RunStopping(at=scene.clock.now(), reason="drained by ben", by="ben", order=2)
+        await scene.tell("one", stopping)
+        await look()
+        over = RunFinished(at=scene.clock.now(), outcome="stopped", exit_code=3)
+        await scene.tell("one", over)
+        await scene.journals["one"].close()
+        assert (await look()).as_dict()["stopping"] is not None
+        return found
+
+    since = "by ben: disk\x1b[2J alarm (since 2023-11-14T22:13:30Z)"
+    assert play(story) == [
+        ("waiting", "not before 2023-11-14T22:13:30Z"),
+        ("running", None),
+        ("paused", since),
+        ("interrupted", f"paused {since}"),
+        ("stopping", "drained by ben"),
+        ("stopped", "drained by ben"),
+    ]

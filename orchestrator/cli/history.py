@@ -2,8 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from orchestrator.cli import completion
 from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
-from orchestrator.history import list_runs, report_run, resolve_target, verify_run
-from orchestrator.journal import RunSummary
+from orchestrator.history import report_run, resolve_target, verify_run
 from orchestrator.model import Outcome
+from orchestrator.status import runs_now
 from orchestrator.whoami import whoami
 
 
@@ -26,21 +24,16 @@ from orchestrator.whoami import whoami
 )
 @settings_options(JOURNAL)
 def runs(*, output: str, config_file: Path | None, **given: Any) -> int:
-    """List the runs of the journal, newest first."""
+    """List the runs of the journal, newest first: what each does, and what keeps it back."""
     settings = settings_from(given, config_file)
-    found = anyio.run(list_runs, settings)
+    found = anyio.run(runs_now, settings)
     if output == "json":
-        click.echo(json.dumps([_record(run) for run in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([run.as_dict() for run in found], indent=2, ensure_ascii=False))
         return ExitCode.OK
     if not found:
         click.echo("the journal has no runs yet", err=True)
     for run in found:
-        click.echo(
-            f"{run.run_id}  {_moment(run.wall_created_at)}  {run.state:<11}  "
-            f"{run.targets:>6} targets  {run.operator}"
-            + (f"  {run.change}" if run.change else "")
-            + ("" if run.world == "" else "  (simulated)")
-        )
+        click.echo(str(run))
     return ExitCode.OK
 
 
@@ -117,14 +110,3 @@ def resolve(
     anyio.run(settle)
     click.echo(f"{target} of run {run} is {outcome} now, on the word of {by}", err=True)
     return ExitCode.OK
-
-
-def _record(run: RunSummary) -> dict[str, object]:
-    record = asdict(run)
-    record["created_at"] = _moment(record.pop("wall_created_at"))
-    record["simulated"] = record.pop("world") != ""
-    return record
-
-
-def _moment(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -225,6 +225,15 @@ class Desk:
     def order(self, *arguments: str) -> int:
         return start(self.folder, *arguments, *JOURNAL).wait(30)
 
+    def runs(self) -> list[dict[str, Any]]:
+        """What `runs` prints."""
+        command = [sys.executable, "-m", "orchestrator", "runs", "-o", "json", *JOURNAL]
+        found = subprocess.run(
+            command, cwd=self.folder, env=environment(self.folder), capture_output=True, check=True
+        )
+        listed: list[dict[str, Any]] = json.loads(found.stdout)
+        return listed
+
     def executed(self) -> list[Record]:
         trace = self.folder / "trace.jsonl"
         records = read_trace(trace) if trace.exists() else iter(())
@@ -308,6 +317,9 @@ def test_pause_and_continue_from_another_terminal(tmp_path: Path) -> None:
         time.sleep(1.5)
         assert len(it.executed()) == paused_with < 24
         assert it.run.poll() is None
+        [listed] = it.runs()
+        assert (listed["state"], listed["doing"]) == ("running", "paused")
+        assert (listed["paused"]["by"], listed["paused"]["reason"]) == ("ben", "disk alarm")
         assert it.order("resume", "--reason", "cleared") == ExitCode.OK
         assert it.run.wait(60) == ExitCode.OK, said(tmp_path)
         it.check()

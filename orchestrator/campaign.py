@@ -10,19 +10,20 @@ Rules:
   repeated, until it is proved that it began nothing.
 """
 
-import heapq
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from orchestrator.commands import AskGate, Command, Look, LookAt, Record, Restart
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.health import LOOK_EVERY, Health
 from orchestrator.judgement import Judge, Track
 from orchestrator.lanes import Lanes
 from orchestrator.limits import Concurrency, Limits, Start, Unavailable, change_of
+from orchestrator.looks import FRESH_FOR, THROTTLED, UNAUTHORIZED, UNAVAILABLE, Looks
 from orchestrator.model import (
     AccountRefused,
     AnswerArrivedLate,
@@ -65,77 +66,17 @@ from orchestrator.model import (
 from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces, doubling
 from orchestrator.plan import CANARY, FailureMode, Plan, Policy, Unhealthy, changed_policy
-from orchestrator.span import format_moment, format_span
+from orchestrator.span import format_moment
 from orchestrator.window import Durations, Opening
-
-FRESH_FOR = 10.0
-"""Seconds for which a look may serve as the baseline of a restart."""
 
 SAME_REFUSALS = 5
 """So many different targets refused in a row in the same way mean that the fault is ours."""
-
-BLIND_LOOKS = 5
-"""After so many failed looks in a row a project that was never seen is given up."""
-
-BLIND_FOR = 600.0
-"""Seconds without a look that succeeds after which a project is given up that was seen before."""
 
 STALE_INTENT = 10.0
 """Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
 
 MOST_TRIES = 4
 """How often a target is tried that is busy, or that no connection could be made for."""
-
-UNAUTHORIZED = "unauthorized"
-"""The class of errors that says: the credential was not accepted; not all of them are a 401."""
-
-UNAVAILABLE = "unavailable"
-"""The class of errors that says: not at present, and nothing was done."""
-
-PASSING = frozenset({"busy", "throttled", UNAVAILABLE, "server_error", "lost", UNAUTHORIZED})
-"""Classes of errors that may be over when it is tried again, whatever their status says."""
-
-
-# -------------------------------------------------------------------------------------- commands
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Write this down: it follows from what is known."""
-
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Write this down, then make the call."""
-
-    event: RestartRequested
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """List the clusters of this project."""
-
-    project_id: str
-    region: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class LookAt:
-    """Read this one cluster: the list did not show it."""
-
-    target: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskGate:
-    """Ask the operator's gate whether anything may start."""
-
-    wave: str
-
-
-Command = Record | Restart | Look | LookAt | AskGate
 
 LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
     Phase.WAITING: frozenset({RestartRequested, TargetEnded}),
@@ -150,36 +91,6 @@ LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
 """Which events may meet a target in which phase; whatever is missing raises."""
 
 
-@dataclass(slots=True)
-class Watch:
-    """The looks at one project: who needs them and when the next is due."""
-
-    project_id: str
-    region: str | None
-    first: int
-    """The first of its targets."""
-    due_at: float = math.inf
-    not_before: float = -math.inf
-    is_looking: bool = False
-    states: Mapping[str, ClusterState] = field(default_factory=dict)
-    seen_at: float = -math.inf
-    """When the last look was sent that succeeded."""
-    failed: int = 0
-    blind: ErrorInfo | None = None
-    """Why its clusters cannot be seen, when there is no hope that they will."""
-    followed: set[int] = field(default_factory=set)
-    soaking: set[int] = field(default_factory=set)
-    is_wanted: bool = False
-    """Whether targets wait for a baseline."""
-    is_surveyed: bool = False
-    """Whether the health of its clusters decides about others."""
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether anybody has a use for a look."""
-        return self.is_wanted or self.is_surveyed or bool(self.followed) or bool(self.soaking)
-
-
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Why nothing at all may start now, and until when, if time alone ends it (else infinity)."""
@@ -187,14 +98,6 @@ class Hold:
     cause: Cause
     reason: str
     until: float
-
-
-@dataclass(slots=True)
-class _Soak:
-    wave: int
-    ends_at: float
-    unseen: set[str]
-    """Projects that were not yet looked at after the end of the soak."""
 
 
 @dataclass(slots=True)
@@ -254,20 +157,14 @@ class Campaign:
         self._left_in_wave = [len(wave.targets) for wave in plan.waves]
         self._waves_done = 0
         self._is_open = False
-        self._soak: _Soak | None = None
+        self._soak_ends_at: float | None = None
         self._harmed_canary = False
-        self._watches = _watches_of(plan)
-        self._agenda: list[tuple[float, str]] = []
-        self._deadlines: list[tuple[float, int, int]] = []
+        self._looks = Looks(plan, self._judge, self._tracks, same_until)
         self._findings: dict[int | str, Event] = {}
         """What has to be recorded, by position; of an account by its name."""
-        self._same_until = same_until
         self._refused_accounts: dict[str, str] = {}
         self._left_out: list[set[int]] = [set() for _ in plan.waves]
         """By wave, who does not start while this runner runs: their credential was refused."""
-        self._examined: dict[int, tuple[float, ClusterState]] = {}
-        self._to_examine, self._examining = deque[int](), set[int]()
-        """Who is to be read alone; and who left the line for that and is not back yet."""
         self._elsewhere: dict[tuple[str, str], Start] = {}
         self._kinds = plan.kinds()
         self.opening = Opening(
@@ -285,7 +182,7 @@ class Campaign:
         for event in history:
             self.apply(event)
         self._is_live = True
-        if self._is_open and self._soak is None:
+        if self._is_open and self._soak_ends_at is None:
             self._let_in(self._waves_done, -math.inf)
 
     def _begin_to_count(self) -> None:
@@ -357,7 +254,7 @@ class Campaign:
     @property
     def soak_ends_at(self) -> float | None:
         """Until when the wave soaks, if one does."""
-        return self._soak.ends_at if self._soak else None
+        return self._soak_ends_at
 
     @property
     def waiting(self) -> int:
@@ -383,15 +280,15 @@ class Campaign:
 
     def failed_looks(self, project_id: str) -> int:
         """Return how often in a row a project could not be read."""
-        return self._watches[project_id].failed
+        return self._looks.at(project_id).failed
 
     def believe_looks(self, now: float) -> None:
         """Take for granted what a runner sees and does not write down, to explain from outside.
 
         Every project counts as just looked at, and the gate as the history has it.
         """
-        self._have_seen(tuple(self._watches))
-        for project_id in self._watches:
+        self._have_seen(self._looks.projects)
+        for project_id in self._looks.projects:
             self.lanes.door(project_id).fresh_until = math.inf
         self._gatekeeper.believe(now)
 
@@ -431,14 +328,11 @@ class Campaign:
 
     def wake_at(self, now: float) -> float:
         """Return when to ask `due` again if no news comes first; infinity if only news can help."""
-        if self._findings or self._to_examine:
+        if self._findings:
             return now
-        times = [self._deadlines[0][0] if self._deadlines else math.inf]
-        self._forget_stale_looks()
-        if self._agenda:
-            times.append(self._agenda[0][0])
-        if self._soak:
-            times.append(self._soak.ends_at if not self._soak.unseen else math.inf)
+        times = [self._looks.wake_at(now)]
+        if self._soak_ends_at is not None:
+            times.append(self._looks.soaked_at())
         elif self.stopping is None:
             times.append(self._may_start_at(now))
         if self.opening.window.has_end and self.stopping is None and self._anybody_waits():
@@ -585,10 +479,9 @@ class Campaign:
         for position, outcome in list(self._outcomes.items()):
             if outcome in event.again:
                 self._reopen(position)
-        self._soak = None
+        self._soak_ends_at = None
+        self._looks.end_soak()
         self._is_open = False
-        for watch in self._watches.values():
-            watch.soaking.clear()
         self._waves_done = next(
             (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
         )
@@ -630,7 +523,7 @@ class Campaign:
             self._findings[_GATE] = event
 
     def _ask_gate(self, now: float) -> AskGate | None:
-        wants_to_start = self._is_at_barrier or (len(self.lanes) and self._soak is None)
+        wants_to_start = self._is_at_barrier or (len(self.lanes) and self._soak_ends_at is None)
         is_held = self.stopping is not None or self.paused is not None
         if is_held or not wants_to_start or now < self.opening.opens_at():
             return None
@@ -673,7 +566,7 @@ class Campaign:
         return self.paces.account_of(self.plan.targets[position].project_id)
 
     def _projects_of(self, accounts: Container[str]) -> Iterator[str]:
-        for project_id in self._watches:
+        for project_id in self._looks.projects:
             if self.paces.account_of(project_id) in accounts:
                 yield project_id
 
@@ -691,33 +584,34 @@ class Campaign:
             labels=target.labels,
             granted_at=event.at,
         )
-        track = Track(start=start, baseline=event.baseline, watched_until=event.at)
+        tries = self._tries.get(event.target)
+        track = Track(
+            start=start,
+            baseline=event.baseline,
+            lost=0 if tries is None else tries.lost,
+            watched_until=event.at,
+        )
         self._tracks[event.target] = track
         self._attempts[event.target] = event.attempt
-        self._examined.pop(event.target, None)
         self._phases[event.target] = Phase.ISSUING
         if self.health is not None:
             self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
         self.limits.note(start, event.at)
         self.paces.of(target.project_id).ask(event.at)
-        # Looked at while the call is under way, too: if its answer is lost, only a watch without a
-        # break can prove that nothing was begun.
-        watch = self._watch_of(event.target)
-        watch.followed.add(event.target)
-        self._look_by(watch, event.at + self.policy.poll_every)
+        self._looks.begin(track, event.at)
 
     def _answer(self, event: RestartAnswered) -> None:
         track = self._tracks[event.target]
         track.answer = event.answer
         match event.answer.verdict:
             case Verdict.LOST:
-                self._follow(track, event.at)
+                self._looks.follow(track, event.at)
             case Verdict.ACCEPTED:
                 self._same_refusals = (("", None), 0)
                 self._speed_up(track.start.project_id, event.at)
                 self._move(event, Phase.ACCEPTED)
                 if self.policy.wait:
-                    self._follow(track, event.at)
+                    self._looks.follow(track, event.at)
                 else:
                     self._find_end(event, Outcome.ACCEPTED)
             case _:
@@ -796,14 +690,14 @@ class Campaign:
         track.phase = self._phases[event.target] = phase
         self._note(track, event)
         if self.policy.wait:
-            self._look_by(self._watch_of(event.target), self._wants_look_at(track, event.at))
+            self._looks.look_soon(track, event.at)
 
     def _release(self, event: TargetEvent) -> None:
         """Give back what the target holds; it is waiting again, but not yet in line."""
         track = self._tracks.pop(event.target)
         self._note(track, event)
         self._phases[event.target] = Phase.WAITING
-        self._watch_of(event.target).followed.discard(event.target)
+        self._looks.leave(event.target)
 
     def _put_back(self, position: int, not_before: float = -math.inf) -> None:
         if self._account_of(position) in self._refused_accounts:
@@ -815,7 +709,7 @@ class Campaign:
         match event:
             case TargetRelapsed():
                 self._outcomes[event.target] = Outcome.FAILED
-                self._watch_of(event.target).soaking.discard(event.target)
+                self._looks.leave_soak(event.target)
                 self._count_failure(event.target)
             case TargetResolved():
                 self._resolve(event)
@@ -827,10 +721,11 @@ class Campaign:
             self._release(event)
             if event.outcome is Outcome.UNKNOWN:
                 self._unresolved[position] = track
+        else:
+            self._looks.leave(position)
         self._phases[position] = Phase.ENDED
         self._outcomes[position] = event.outcome
         self._tries.pop(position, None)
-        self._examined.pop(position, None)
         self._late.discard(position)
         kind = self._kinds[position]
         self.opening.leave(kind)
@@ -914,16 +809,14 @@ class Campaign:
             return
         targets = self.plan.targets
         if self.health is not None:
-            self._unseen = set(self._watches)
+            self._unseen = set(self._looks.projects)
         elif self.policy.unhealthy is Unhealthy.FIRST:
             self._unseen = {targets[position].project_id for position in self._waiting_in(wave)}
         self._unseen.difference_update(self._projects_of(self._refused_accounts))
         if not self._unseen:
             self._admit(wave)
         for project_id in self._unseen:
-            watch = self._watches[project_id]
-            watch.is_surveyed = True
-            self._look_by(watch, at)
+            self._looks.survey(project_id, at)
 
     def _have_seen(self, project_ids: Iterable[str]) -> None:
         """Take note that nobody has to look at these projects any more before the wave begins."""
@@ -943,7 +836,7 @@ class Campaign:
             self._line_up(position)
 
     def _goes_first(self, position: int) -> bool:
-        return self.policy.unhealthy is Unhealthy.FIRST and self._looks_down(position)
+        return self.policy.unhealthy is Unhealthy.FIRST and self._looks.looks_down(position)
 
     def _line_up(self, position: int, not_before: float = -math.inf) -> None:
         """Let a target wait for its turn."""
@@ -957,30 +850,20 @@ class Campaign:
 
     def _lines_up_down(self, position: int) -> bool:
         """Whether a target passes the limits on what is unavailable, as it is down already."""
-        return self.health is not None and self._looks_down(position)
-
-    def _looks_down(self, position: int) -> bool:
-        target = self.plan.targets[position]
-        state = self._watches[target.project_id].states.get(target.cluster_id)
-        return state is not None and not state.is_ready and not state.is_busy
+        return self.health is not None and self._looks.looks_down(position)
 
     def _begin_soak(self, event: WaveSoaking) -> None:
         wave = self.plan.waves[event.wave]
-        self._soak = _Soak(event.wave, event.at + wave.soak, set())
-        for position in wave.targets:
-            if self._outcomes.get(position) is Outcome.RESTARTED:
-                watch = self._watch_of(position)
-                watch.soaking.add(position)
-                self._soak.unseen.add(watch.project_id)
-                self._look_by(watch, min(event.at + self.policy.poll_every, self._soak.ends_at))
+        self._soak_ends_at = event.at + wave.soak
+        restarted = (p for p in wave.targets if self._outcomes.get(p) is Outcome.RESTARTED)
+        self._looks.begin_soak(restarted, event.at, self._soak_ends_at)
 
     def _end_soak(self, event: WaveFinished) -> None:
-        self._soak = None
+        self._soak_ends_at = None
+        self._looks.end_soak()
         self._is_open = False
         self._waves_done = event.wave + 1
         self._gatekeeper.forget(event.at)
-        for watch in self._watches.values():
-            watch.soaking.clear()
 
     # ----------------------------------------------------------------------------------- looks
 
@@ -1007,14 +890,12 @@ class Campaign:
     def _begin_to_survey(self, now: float) -> None:
         """Look at every project, for its health; who was not seen lately may be down until then."""
         # Looks are forgotten in their order.
-        for watch in sorted(self._watches.values(), key=lambda watch: watch.seen_at):
+        for watch in sorted(self._looks.watches, key=lambda watch: watch.seen_at):
             if watch.blind is not None:
-                self._note_health(watch, math.inf, now)
+                self._note_health(watch.project_id, math.inf, now)
             else:
-                self._note_health(watch, watch.seen_at, now)
-                watch.is_surveyed = True
-                if not watch.is_looking:
-                    self._look_by(watch, now)
+                self._note_health(watch.project_id, watch.seen_at, now)
+                self._looks.survey(watch.project_id, now)
         if self.health is not None:
             self.health.fade(now, self._tracks.keys())
 
@@ -1035,32 +916,23 @@ class Campaign:
         self, project_id: str, states: Mapping[str, ClusterState], began_at: float, now: float
     ) -> None:
         """Take note of what a list call showed that was sent at `began_at`."""
-        watch = self._watches[project_id]
-        watch.is_looking = watch.is_wanted = watch.is_surveyed = False
-        watch.failed = 0
-        watch.blind = None
-        watch.not_before = -math.inf
-        watch.states = states
-        watch.seen_at = began_at
+        for event in self._looks.saw(project_id, states, began_at, now, self._findings):
+            self._findings[event.target] = event
         self._open_door(project_id, began_at + FRESH_FOR, now)
-        for position in watch.followed:
-            state = states.get(self.plan.targets[position].cluster_id)
-            if state is None:
-                self._to_examine.append(position)
-            else:
-                self._see(self._tracks[position], state, began_at, now)
-        self._watch_soak(watch, began_at)
-        self._note_health(watch, began_at, now)
+        self._note_health(project_id, began_at, now)
         self._have_seen((project_id,))
-        self._look_again(watch, now)
+        self._look_again(project_id, now)
 
     def observe_one(self, position: int, state: ClusterState, began_at: float, now: float) -> None:
         """Take note of what a detail call showed that was sent at `began_at`."""
-        track = self._tracks.get(position)
-        if track is not None:
-            self._see(track, state, began_at, now)
-        elif self._comes_back(position):
-            self._examined[position] = (began_at, state)
+        if position in self._tracks:
+            event = None
+            if position not in self._findings:
+                event = self._looks.judged(position, state, began_at, now)
+            if event is not None:
+                self._findings[position] = event
+        elif self._looks.comes_back(position):
+            self._looks.saw_one(position, state, began_at)
             self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
             self._put_back(position)
 
@@ -1070,7 +942,7 @@ class Campaign:
         if track is not None:
             # It may be a passing thing of a cluster on its way; the deadline decides.
             track.moved = True
-        elif self._comes_back(position):
+        elif self._looks.comes_back(position):
             self._findings[position] = TargetEnded(
                 at=0.0, target=position, outcome=Outcome.REFUSED, reason="gone", error=error
             )
@@ -1079,9 +951,9 @@ class Campaign:
         self, position: int, error: ErrorInfo, now: float, retry_after: float | None = None
     ) -> None:
         """Take note that a detail call gave nothing usable."""
-        if position in self._tracks or not self._comes_back(position):
+        if position in self._tracks or not self._looks.comes_back(position):
             return
-        if error.error_class == "throttled":
+        if error.error_class == THROTTLED:
             self._put_back(
                 position, now + (doubling(1.0, 1) if retry_after is None else retry_after)
             )
@@ -1103,46 +975,37 @@ class Campaign:
         self, project_id: str, error: ErrorInfo, now: float, retry_after: float | None = None
     ) -> None:
         """Take note that a list call gave nothing usable; it is repeated, ever more slowly."""
-        watch = self._watches[project_id]
-        watch.is_looking = False
-        is_throttled = error.error_class == "throttled"
-        watch.failed += not is_throttled
+        watch = self._looks.at(project_id)
+        is_given_up = self._looks.missed(project_id, error, now, retry_after)
         is_unauthorized = error.error_class == UNAUTHORIZED
         if is_unauthorized:
             self._find_account_refused(watch.first, error, now)
-        is_final = error.status in {400, 403, 404} and error.error_class not in PASSING
-        is_outage = watch.failed >= BLIND_LOOKS and now > watch.seen_at + BLIND_FOR
-        if is_final or is_outage:
-            watch.blind = error
+        if is_given_up:
             self._open_door(project_id, math.inf, now)
             self._have_seen((project_id,))
-            self._note_health(watch, math.inf, now)
-        wait = retry_after if retry_after is not None else doubling(1.0, watch.failed or 1)
-        watch.not_before = now + wait
-        self._look_again(watch, now)
+            self._note_health(project_id, math.inf, now)
+        self._look_again(project_id, now)
         is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
         if is_waited_for and watch.blind is None and not is_unauthorized:
-            self._look_by(watch, now)
+            self._looks.by(watch, now)
 
-    def _comes_back(self, position: int) -> bool:
-        """Whether a target that was read alone waits for that.
+    def _look_again(self, project_id: str, now: float) -> None:
+        """Decide anew when the project is looked at next."""
+        survey_at = now if project_id in self._unseen else math.inf
+        if self.health is not None and self.stopping is None and self._anybody_waits():
+            survey_at = min(survey_at, now + LOOK_EVERY)
+        self._looks.again(self._looks.at(project_id), now, self._findings, survey_at=survey_at)
 
-        It was under way when it was read, and is not any more, if it does not.
-        """
-        is_back = position in self._examining
-        self._examining.discard(position)
-        return is_back
-
-    def _note_health(self, watch: Watch, at: float, now: float) -> None:
+    def _note_health(self, project_id: str, at: float, now: float) -> None:
         """Take note of who is down in a project, but for those who hold a slot in any case."""
         if self.health is None:
             return
         down = {}
-        for position in self.health.positions_of(watch.project_id):
+        for position in self.health.positions_of(project_id):
             if not self._holds_a_slot(position, now):
-                state = watch.states.get(self.plan.targets[position].cluster_id)
+                state = self._looks.state_of(position)
                 down[position] = state is not None and not state.is_ready
-        self.lanes.changed(self.health.look(watch.project_id, down, at), now)
+        self.lanes.changed(self.health.look(project_id, down, at), now)
 
     def _holds_a_slot(self, position: int, now: float) -> bool:
         if position in self._tracks or self._held_until(position, now) is not None:
@@ -1155,102 +1018,6 @@ class Campaign:
         door = self.lanes.door(project_id)
         door.fresh_until = until
         self.lanes.changed((door,), now)
-
-    def _watch_of(self, position: int) -> Watch:
-        return self._watches[self.plan.targets[position].project_id]
-
-    def _follow(self, track: Track, now: float) -> None:
-        track.followed_from = now
-        watch = self._watch_of(track.start.target)
-        watch.followed.add(track.start.target)
-        self._look_by(watch, self._wants_look_at(track, now))
-        given_up_at = self._judge.healthy_by(track) + self._judge.patience
-        heapq.heappush(self._deadlines, (given_up_at, track.start.target, track.start.attempt))
-
-    def _wants_look_at(self, track: Track, now: float) -> float:
-        """Return when this target should be looked at next: often until it began, then as told."""
-        every = self.policy.poll_every
-        match track.phase:
-            case Phase.ISSUING | Phase.ACCEPTED if track.answer is not None:
-                return now + min(every, max(every / 5, 0.05))
-            case Phase.SETTLING if track.ready_since is not None:
-                stable_at = track.ready_since + self.policy.stable_for
-                return min(self._news_at(track, now), stable_at) if stable_at > now else now + every
-            case Phase.RESTARTING:
-                return self._news_at(track, now)
-            case _:
-                return now + every
-
-    def _news_at(self, track: Track, now: float) -> float:
-        """Return the moment of the next of the regular looks that can show anything new."""
-        every = self.policy.poll_every
-        same_until = self._same_until(self.plan.targets[track.start.target])
-        quiet = min(same_until, self._judge.healthy_by(track)) - now
-        return now + every * math.ceil(quiet / every) if quiet > every else now + every
-
-    def _look_by(self, watch: Watch, at: float) -> None:
-        at = max(at, watch.not_before)
-        if at < watch.due_at:
-            watch.due_at = at
-            heapq.heappush(self._agenda, (at, watch.project_id))
-
-    def _look_again(self, watch: Watch, now: float) -> None:
-        """Decide anew when the project is looked at next, if anybody still needs it."""
-        watch.due_at = math.inf
-        # What was found of a target is about to move it on, and then says when to look again.
-        times = [
-            self._wants_look_at(self._tracks[position], now)
-            for position in watch.followed
-            if position not in self._findings
-        ]
-        if watch.soaking and self._soak:
-            soonest = now + self.policy.poll_every
-            times.append(min(soonest, self._soak.ends_at) if now < self._soak.ends_at else soonest)
-        if watch.project_id in self._unseen:
-            watch.is_surveyed = True
-            times.append(now)
-        if self.health is not None and self.stopping is None and self._anybody_waits():
-            watch.is_surveyed = True
-            times.append(now + LOOK_EVERY)
-        if times:
-            self._look_by(watch, min(times))
-
-    def _forget_stale_looks(self) -> None:
-        while self._agenda:
-            at, project_id = self._agenda[0]
-            watch = self._watches[project_id]
-            if at == watch.due_at and not watch.is_looking and watch.is_needed:
-                return
-            if at == watch.due_at:
-                watch.due_at = math.inf
-            heapq.heappop(self._agenda)
-
-    def _see(self, track: Track, state: ClusterState, at: float, now: float) -> None:
-        """Say what a look means for a target that is under way: sent at `at`, come back `now`."""
-        position = track.start.target
-        if position in self._findings or at < track.start.granted_at:
-            return
-        tries = self._tries.get(position)
-        lost = 0 if tries is None else tries.lost
-        finding = self._judge.judge(track, state, at, now, lost=lost)
-        if finding is not None:
-            self._findings[position] = finding
-
-    def _watch_soak(self, watch: Watch, at: float) -> None:
-        if self._soak is None or not watch.soaking:
-            return
-        for position in watch.soaking:
-            state = watch.states.get(self.plan.targets[position].cluster_id)
-            if state is not None and state.is_down and position not in self._findings:
-                reason = f"unhealthy again during the soak: {state.describe()}"
-                self._findings[position] = TargetRelapsed(
-                    at=at,
-                    target=position,
-                    reason=reason,
-                    error=ErrorInfo(error_class="relapsed", message=reason),
-                )
-        if at >= self._soak.ends_at:
-            self._soak.unseen.discard(watch.project_id)
 
     # ------------------------------------------------------------------------------- decisions
 
@@ -1276,20 +1043,8 @@ class Campaign:
 
     def _give_up(self, now: float) -> Record | None:
         """End what could not be seen for so long that its deadline has passed."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            at, position, attempt = heapq.heappop(self._deadlines)
-            track = self._tracks.get(position)
-            if track is None or track.start.attempt != attempt:
-                continue
-            is_seen = now - track.watched_until <= self._judge.patience
-            if track.phase is Phase.SETTLING and is_seen:
-                later = max(at, now) + self.policy.stable_for + self.policy.poll_every
-                heapq.heappush(self._deadlines, (later, position, attempt))
-                continue
-            within = format_span(self._judge.may_take(track))
-            ended = self._judge.unknown(track, f"not seen ready within {within}")
-            return Record(replace(ended, at=now))
-        return None
+        ended = self._looks.given_up(now)
+        return Record(ended) if ended is not None else None
 
     def _stop(self, now: float) -> Record | None:
         reason = None
@@ -1316,7 +1071,7 @@ class Campaign:
         """
         left = sum(self._left_in_wave[self._waves_done :])
         left_out = sum(len(out) for out in self._left_out[self._waves_done :])
-        return left > left_out or self._soak is not None
+        return left > left_out or self._soak_ends_at is not None
 
     def _turn_wave(self, now: float) -> Record | None:
         number = self._waves_done
@@ -1328,13 +1083,13 @@ class Campaign:
             return None if self.hold(now) else Record(WaveOpened(at=now, wave=number))
         if self._left_in_wave[number] > len(self._left_out[number]):
             return None
-        if self._soak is None:
+        if self._soak_ends_at is None:
             return Record(
                 WaveSoaking(at=now, wave=number)
                 if self._has_to_soak(number)
                 else WaveFinished(at=now, wave=number)
             )
-        is_over = now >= self._soak.ends_at and not self._soak.unseen
+        is_over = now >= self._looks.soaked_at()
         return Record(WaveFinished(at=now, wave=number)) if is_over else None
 
     def _needs_word(self, number: int) -> bool:
@@ -1359,7 +1114,7 @@ class Campaign:
         return wave.soak > 0 and any(self._outcomes.get(p) in touched for p in wave.targets)
 
     def _start(self, now: float) -> Command | None:
-        if self.stopping is not None or self._soak is not None or not self._is_open:
+        if self.stopping is not None or self._soak_ends_at is not None or not self._is_open:
             return None
         if self.hold(now) is not None:
             return None
@@ -1384,23 +1139,16 @@ class Campaign:
                 return self._ended_here(now, position, Outcome.SKIPPED, reason)
             self._put_back(position, now + self.policy.poll_every)
             return None
-        watch = self._watch_of(position)
-        if watch.blind is not None:
+        blind = self._looks.of(position).blind
+        if blind is not None:
             return self._ended_here(
-                now, position, Outcome.REFUSED, "its project cannot be read", watch.blind
+                now, position, Outcome.REFUSED, "its project cannot be read", blind
             )
-        state = self._baseline(position, watch, now)
+        state = self._looks.baseline(position, now)
         if state is None:
-            self._to_examine.append(position)
-            self._examining.add(position)
+            self._looks.examine(position, is_out_of_line=True)
             return None
         return self._by_baseline(position, state, now)
-
-    def _baseline(self, position: int, watch: Watch, now: float) -> ClusterState | None:
-        at, state = self._examined.get(position, (-math.inf, None))
-        if state is not None and now <= at + FRESH_FOR:
-            return state
-        return watch.states.get(self.plan.targets[position].cluster_id)
 
     def _may_be_down(self, position: int, now: float) -> bool:
         """Whether the limits on what is unavailable have room for one more cluster."""
@@ -1466,20 +1214,7 @@ class Campaign:
         return ended_at if ended_at is not None and ended_at > now else None
 
     def _look(self, now: float) -> Look | LookAt | None:
-        if self._to_examine:
-            return LookAt(self._to_examine.popleft())
-        while self.lanes.wanted:
-            watch = self._watches[self.lanes.wanted.pop()]
-            watch.is_wanted = True
-            if not watch.is_looking:
-                self._look_by(watch, now)
-        self._forget_stale_looks()
-        if not self._agenda or self._agenda[0][0] > now:
-            return None
-        watch = self._watches[heapq.heappop(self._agenda)[1]]
-        watch.due_at = math.inf
-        watch.is_looking = True
-        return Look(watch.project_id, watch.region)
+        return self._looks.next(now, self.lanes.wanted)
 
 
 _GATE = "the gate"
@@ -1492,11 +1227,3 @@ def _policy_after(policy: Policy, history: Iterable[Event]) -> Policy:
         if isinstance(event, LimitsChanged | WindowChanged):
             policy = changed_policy(policy, event)
     return policy
-
-
-def _watches_of(plan: Plan) -> dict[str, Watch]:
-    watches: dict[str, Watch] = {}
-    for position, target in enumerate(plan.targets):
-        if target.project_id not in watches:
-            watches[target.project_id] = Watch(target.project_id, target.region, position)
-    return watches

@@ -21,7 +21,8 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from orchestrator.campaign import AskGate, Campaign, Look, LookAt, Record, Restart
+from orchestrator.campaign import Campaign
+from orchestrator.commands import AskGate, Look, LookAt, Record, Restart
 from orchestrator.errors import (
     CloudError,
     ExitCode,

@@ -44,6 +44,8 @@ class Track:
 
     start: Start
     baseline: ClusterState
+    lost: int = 0
+    """How many calls for the same target were disproved before this one."""
     phase: Phase = Phase.ISSUING
     answer: Answer | None = None
     """The answer, once there is one; a lost one too."""
@@ -82,9 +84,7 @@ class Judge:
         kind = self._plan.targets[track.start.target].kind
         return self._policy.healthy_deadline * kind.steps(len(track.baseline.instances))
 
-    def judge(
-        self, track: Track, state: ClusterState, at: float, now: float, *, lost: int
-    ) -> TargetEvent | None:
+    def judge(self, track: Track, state: ClusterState, at: float, now: float) -> TargetEvent | None:
         """Return what follows from a look, if anything does.
 
         Args:
@@ -92,13 +92,12 @@ class Judge:
             state: what the look showed.
             at: when it was sent.
             now: when it came back.
-            lost: how many calls for this target were disproved before.
         """
         self._note_watch(track, state, at, now)
         if track.answer is None:
             return None
         if track.phase in {Phase.ISSUING, Phase.ACCEPTED}:
-            return self._judge_beginning(track, state, at, lost)
+            return self._judge_beginning(track, state, at)
         return self._judge_end(track, state, at)
 
     def _note_watch(self, track: Track, state: ClusterState, at: float, now: float) -> None:
@@ -112,9 +111,7 @@ class Judge:
         if track.began_at is None and state.shows_begun(track.baseline):
             track.begun = state.describe()
 
-    def _judge_beginning(
-        self, track: Track, state: ClusterState, at: float, lost: int
-    ) -> TargetEvent | None:
+    def _judge_beginning(self, track: Track, state: ClusterState, at: float) -> TargetEvent | None:
         position = track.start.target
         if track.begun is not None:
             return RestartBegan(at=at, target=position, seen=track.begun)
@@ -122,9 +119,9 @@ class Judge:
             return _failed(track, state, "the cluster went down")
         if at < track.followed_from + self._policy.confirm_within:
             return None
-        return self._judge_unbegun(track, at, lost)
+        return self._judge_unbegun(track, at)
 
-    def _judge_unbegun(self, track: Track, at: float, lost: int) -> TargetEvent:
+    def _judge_unbegun(self, track: Track, at: float) -> TargetEvent:
         """Say what it means that nothing was seen to begin in all of `confirm_within`."""
         within = format_span(self._policy.confirm_within)
         if track.phase is Phase.ACCEPTED:
@@ -138,7 +135,7 @@ class Judge:
         if error is not None and error.error_class == TAKEN_OVER:
             # Another host may have asked, or may still ask: nobody here can prove that it did not.
             return self.unknown(track, "asked by a host that was lost, and not seen to begin")
-        if lost >= self._policy.max_reissues:
+        if track.lost >= self._policy.max_reissues:
             return self.unknown(track, f"no answer, and not seen to begin within {within}")
         return RestartDisproved(at=at, target=position, attempt=track.start.attempt)
 

@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from orchestrator.access import open_access
-from orchestrator.campaign import FRESH_FOR, Campaign
+from orchestrator.campaign import Campaign
 from orchestrator.config import CloudSettings, Settings, load_settings, user_config_file
 from orchestrator.css import CssClient, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
@@ -45,6 +45,7 @@ from orchestrator.history import (
 )
 from orchestrator.journal import LEASE_TTL, RunRecord, RunState, Store
 from orchestrator.limits import Start
+from orchestrator.looks import FRESH_FOR
 from orchestrator.model import (
     Event,
     LimitsChanged,

@@ -8,22 +8,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.campaign import (
-    BLIND_FOR,
-    FRESH_FOR,
-    MOST_TRIES,
-    SAME_REFUSALS,
-    AskGate,
-    Campaign,
-    Command,
-    Look,
-    LookAt,
-    Record,
-    Restart,
-)
+from orchestrator.campaign import MOST_TRIES, SAME_REFUSALS, Campaign
+from orchestrator.commands import AskGate, Command, Look, LookAt, Record, Restart
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.judgement import TAKEN_OVER
 from orchestrator.limits import Concurrency, Rate, Start, StartChange, Unavailable
+from orchestrator.looks import BLIND_FOR, FRESH_FOR
 from orchestrator.model import (
     Answer,
     AnswerArrivedLate,

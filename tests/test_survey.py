@@ -6,7 +6,8 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.campaign import Campaign, Look, Restart
+from orchestrator.campaign import Campaign
+from orchestrator.commands import Look, Restart
 from orchestrator.css.inventory import Cluster
 from orchestrator.css.usual import Node
 from orchestrator.errors import CloudError, ExitCode, IncompleteError, UnfitError

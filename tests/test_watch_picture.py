@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.campaign import AskGate, Campaign, Look, LookAt, Record, Restart
+from orchestrator.campaign import Campaign
+from orchestrator.commands import AskGate, Look, LookAt, Record, Restart
 from orchestrator.limits import Concurrency, Limit, Rate, Start
 from orchestrator.model import (
     Answer,

@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.campaign import Campaign, Command, Look, Record, Restart
+from orchestrator.campaign import Campaign
+from orchestrator.commands import Command, Look, Record, Restart
 from orchestrator.errors import ExitCode
 from orchestrator.journal import RunRecord, Store, open_store
 from orchestrator.journal.clock import Host

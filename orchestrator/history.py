@@ -1,44 +1,25 @@
 """What can be asked of a journal: which runs there are, what one did, and whether promises held."""
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TextIO
 
 from orchestrator.campaign import Campaign
 from orchestrator.config import Settings
 from orchestrator.errors import JournalError, UsageError
+from orchestrator.experience import Durations, learn
 from orchestrator.journal import RunRecord, RunState, RunSummary, Store, open_store
 from orchestrator.model import Event, Outcome, TargetResolved
 from orchestrator.plan import Plan
+from orchestrator.ranking import Order
 from orchestrator.report import ReportFold, RunFacts, write_report
 from orchestrator.verify import Findings, verify
-from orchestrator.window import expected_of
 
 REAL = ""
 """The world of real clusters in the journal: all their runs share one ledger."""
 
 RESOLVABLE = (Outcome.RESTARTED, Outcome.FAILED, Outcome.NOT_STARTED)
 """What a person can say of a target whose outcome is unknown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Durations:
-    """How long restarts of a kind lasted that ended well: seconds from grant, shortest first."""
-
-    ready: tuple[float, ...]
-    """Until the cluster was seen ready, and stayed so."""
-    whole: tuple[float, ...]
-    """Until the end, when the slot was free."""
-
-    @property
-    def expected(self) -> float:
-        """How long a restart of this kind is expected to hold its slot: the 95th percentile.
-
-        Of fewer than twenty it is the longest.
-        """
-        return expected_of(self.whole)
 
 
 @asynccontextmanager
@@ -163,20 +144,12 @@ async def find_unfinished(settings: Settings, plan: Plan) -> RunSummary | None:
 
 
 async def durations_of(store: Store, world: str = REAL) -> Mapping[str, Durations]:
-    """Return how long restarts lasted by kind, as kinds are printed."""
-    ready: dict[str, list[float]] = defaultdict(list)
-    whole: dict[str, list[float]] = defaultdict(list)
-    for one in await store.lasted(world):
-        ready[one.kind].append(one.ready)
-        whole[one.kind].append(one.whole)
-    return {
-        kind: Durations(ready=tuple(sorted(ready[kind])), whole=tuple(sorted(spans)))
-        for kind, spans in whole.items()
-    }
+    """Return how long restarts lasted by kind, as kinds are printed, and those of each cluster."""
+    return learn(await store.lasted(world))
 
 
 async def known_durations(settings: Settings) -> Mapping[str, Durations]:
-    """Return how long real restarts lasted by kind; nothing is known where there is no journal.
+    """Return how long real restarts lasted; nothing is known where there is no journal.
 
     Raises:
         JournalError: there is a journal, but it cannot be read.
@@ -186,6 +159,15 @@ async def known_durations(settings: Settings) -> Mapping[str, Durations]:
         return {}
     async with open_journal(settings) as store:
         return await durations_of(store)
+
+
+async def known_for_order(settings: Settings) -> Mapping[str, Durations]:
+    """Return what the order of the settings has to know: nothing, unless it goes by durations.
+
+    Raises:
+        JournalError: there is a journal that is needed, but it cannot be read.
+    """
+    return await known_durations(settings) if settings.waves.order is Order.SPREAD else {}
 
 
 async def events_of(store: Store, run_id: str) -> list[Event]:

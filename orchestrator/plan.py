@@ -1,15 +1,21 @@
 """Targets and policy → an ordered plan in waves, the canary first; a plan has an id.
 
 Percentages are integers of the targets selected at plan time, rounded down, never below 1.
+
+The id stands for what is asked for: the fleet as listed, its waves, the policy, and how a wave is
+put in order. What the journal makes of that order is no part of it: a run that was killed half-way
+has taught the journal something, and must still be found by whoever asks for the same again.
 """
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from orchestrator.errors import PlanError
+from orchestrator.experience import Durations, expected_seconds
 from orchestrator.limits import FLEET, Concurrency, Limit, Rate, Unavailable, parse_limit
 from orchestrator.model import LimitsChanged, Target, WindowChanged
 from orchestrator.ranking import Order, ranked
@@ -164,6 +170,8 @@ class Plan:
     waves: tuple[Wave, ...]
     policy: Policy
     source: tuple[str, ...] = ()
+    ordered: str = ""
+    """How the targets of a wave were put in order: `spread`, `shuffle 7`; empty: as listed."""
 
     def kinds(self) -> list[str]:
         """Return the kind of restart of each target, as it is printed."""
@@ -267,6 +275,7 @@ def make_plan(
     soak: float = 0.0,
     order: Order = Order.LISTED,
     seed: int = 0,
+    known: Mapping[str, Durations] = MappingProxyType({}),
     source: Sequence[str] = (),
 ) -> Plan:
     """Put targets into waves and give the whole an id.
@@ -279,6 +288,7 @@ def make_plan(
         soak: seconds after each wave but the last in which its clusters must stay healthy.
         order: in which order the targets of a wave start; the waves are cut as the fleet is listed.
         seed: chooses among all orders, where chance does.
+        known: how long restarts of each kind lasted before, for an order that goes by that.
         source: where the fleet was read from, for the report.
 
     Raises:
@@ -286,30 +296,24 @@ def make_plan(
     """
     if not targets:
         raise PlanError("planning the run: the fleet is empty; name at least one cluster")
+    limits = (*policy.limits, *policy.max_unavailable)
+    expected = expected_seconds(targets, known, policy.expected_duration)
     groups = [
-        (
-            name,
-            ranked(
-                targets,
-                group,
-                order,
-                limits=(*policy.limits, *policy.max_unavailable),
-                duration=policy.expected_duration,
-                seed=seed,
-            ),
-        )
+        (name, ranked(targets, group, order, limits=limits, expected=expected, seed=seed))
         for name, group in _groups(targets, policy, canary, waves)
     ]
     planned = tuple(
         Wave(name=name, targets=tuple(group), soak=0.0 if last else soak)
         for (name, group), last in zip(groups, [False] * (len(groups) - 1) + [True], strict=True)
     )
+    ordered = _order_words(order, seed)
     return Plan(
-        plan_id=_identity(targets, planned, policy),
+        plan_id=_identity(targets, planned, policy, ordered),
         targets=tuple(targets),
         waves=planned,
         policy=policy,
         source=tuple(source),
+        ordered=ordered,
     )
 
 
@@ -318,7 +322,8 @@ def with_targets(plan: Plan, targets: Sequence[Target]) -> Plan:
     known = tuple(targets)
     if known == plan.targets:
         return plan
-    return replace(plan, targets=known, plan_id=_identity(known, plan.waves, plan.policy))
+    plan_id = _identity(known, plan.waves, plan.policy, plan.ordered)
+    return replace(plan, targets=known, plan_id=plan_id)
 
 
 def _groups(
@@ -368,13 +373,30 @@ def _by_size(
     return groups
 
 
-def _identity(targets: Sequence[Target], waves: Sequence[Wave], policy: Policy) -> str:
+def _order_words(order: Order, seed: int) -> str:
+    match order:
+        case Order.LISTED:
+            return ""
+        case Order.SPREAD:
+            return order.value
+        case Order.SHUFFLE:
+            return f"{order.value} {seed}"
+
+
+def _has_gaps(positions: Sequence[int]) -> bool:
+    return positions[-1] - positions[0] >= len(positions)
+
+
+def _identity(
+    targets: Sequence[Target], waves: Sequence[Wave], policy: Policy, ordered: str
+) -> str:
     digest = hashlib.sha256()
     for target in targets:
         digest.update(f"{target}\0{target.kind}\0".encode())
     digest.update(repr([(wave.name, len(wave.targets), wave.soak) for wave in waves]).encode())
-    for wave in waves:
-        if list(wave.targets) != sorted(wave.targets):
-            digest.update(repr(wave.targets).encode())
+    members = [sorted(wave.targets) for wave in waves]
+    if sorted(members) != members or any(map(_has_gaps, members)):
+        digest.update(repr(members).encode())
+    digest.update(ordered.encode())
     digest.update(repr(replace(policy, window=Window())).encode())
     return digest.hexdigest()[:12]

@@ -2,24 +2,33 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from orchestrator.config import NO_MOMENT, Settings, WindowSettings
 from orchestrator.errors import ConfigError
+from orchestrator.experience import Durations
 from orchestrator.fleet import Fleet
 from orchestrator.model import Target
 from orchestrator.plan import Plan, Window, make_plan
 from orchestrator.span import format_moment, parse_moment
 
 
-def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
+def prepare(
+    fleet: Fleet,
+    settings: Settings,
+    now: float | None = None,
+    *,
+    known: Mapping[str, Durations] = MappingProxyType({}),
+) -> Plan:
     """Make the plan for a fleet, with the region of every target as far as it is known.
 
     Args:
         fleet: what to restart.
         settings: how.
         now: the moment of the wall clock from which spans count; this one if not given.
+        known: how long restarts of each kind lasted before, if the order goes by that.
 
     Raises:
         ConfigError: a window that cannot be kept.
@@ -35,6 +44,7 @@ def prepare(fleet: Fleet, settings: Settings, now: float | None = None) -> Plan:
         soak=settings.waves.soak,
         order=settings.waves.order,
         seed=settings.waves.seed,
+        known=known,
         source=fleet.source,
     )
 

@@ -40,6 +40,7 @@ from orchestrator.history import (
     durations_of,
     events_of,
     facts_of,
+    known_for_order,
     newest_unfinished,
     open_journal,
 )
@@ -158,7 +159,7 @@ async def restart_fleet(
     Raises:
         UsageError: the fleet or the settings do not make a plan, or a run of the same plan is not
             finished; nothing was sent.
-        JournalError: the journal cannot be opened or written; nothing was sent.
+        JournalError: the journal cannot be opened, read or written; nothing was sent.
     """
     if not isinstance(fleet, Fleet):
         fleet = Fleet(targets=tuple(fleet), source=(), collapsed=0)
@@ -170,7 +171,7 @@ async def restart_fleet(
             cwd=Path.cwd(),
             user_config=user_config_file(),
         )
-    plan = prepare(fleet, settings)
+    plan = prepare(fleet, settings, known=await known_for_order(settings))
     if simulation is None:
         check_endpoints(plan.targets, settings)
     return await run_plan(

@@ -9,8 +9,8 @@ nothing but the time that a rehearsal takes itself.
 import math
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -19,7 +19,7 @@ from orchestrator.campaign import Campaign
 from orchestrator.css import answers
 from orchestrator.engine import Engine, Runner
 from orchestrator.errors import OrchestratorError
-from orchestrator.history import Durations
+from orchestrator.experience import Durations, Habit, Pair
 from orchestrator.journal import MemoryStore, RunRecord
 from orchestrator.limits import GUARD, Rate
 from orchestrator.model import WHOLE, Call, Event, Target
@@ -29,7 +29,7 @@ from orchestrator.simulator import Scenario, Service
 from orchestrator.simulator.clock import JumpingClock, run_in_virtual_time
 from orchestrator.simulator.memory import MemoryCloud
 from orchestrator.simulator.scenario import Behaviour, OfKind
-from orchestrator.simulator.spans import Lognormal, Seen, Span, Uniform
+from orchestrator.simulator.spans import Around, Lognormal, Seen, Span, Uniform
 
 SIGMA = 0.5
 """How far durations spread that nobody has seen yet: half lie within a third of the middle."""
@@ -62,6 +62,8 @@ class KindModel:
     """Seconds until ready."""
     seen: int
     """How many of them this journal saw; 0: it is a guess around the expected duration."""
+    own: int = 0
+    """How many of the targets have a past of their own, around which they are taken to last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,25 +107,45 @@ def model_of(plan: Plan, known: Mapping[str, Durations], scenario: Scenario | No
     """
     if scenario is not None:
         return Model(scenario=scenario, kinds=())
-    kinds = Counter(plan.kinds())
-    models = tuple(
-        KindModel(
-            kind=kind,
-            targets=count,
-            span=Seen.of(known[kind].ready) if kind in known else _guess(plan.policy),
-            seen=len(known[kind].ready) if kind in known else 0,
+    kinds: dict[str, list[Target]] = defaultdict(list)
+    for kind, target in zip(plan.kinds(), plan.targets, strict=True):
+        kinds[kind].append(target)
+    models: list[KindModel] = []
+    lasting: dict[Pair, Span] = {}
+    for kind, targets in kinds.items():
+        own = _own_spans(targets, known[kind]) if kind in known else {}
+        lasting.update(own)
+        models.append(
+            KindModel(
+                kind=kind,
+                targets=len(targets),
+                span=Seen.of(known[kind].ready) if kind in known else _guess(plan.policy),
+                seen=len(known[kind].ready) if kind in known else 0,
+                own=len(own),
+            )
         )
-        for kind, count in kinds.items()
-    )
     return Model(
         scenario=Scenario(
             base=Behaviour(busy_after=_NO_TIME),
             overrides=tuple(
                 OfKind(one.kind, {"duration": one.span, "rolling": one.span}) for one in models
             ),
+            lasting=lasting,
         ),
-        kinds=models,
+        kinds=tuple(models),
     )
+
+
+def _own_spans(targets: Iterable[Target], seen: Durations) -> Mapping[Pair, Span]:
+    """Return how long restarts last of those targets that have a past of their own."""
+    habit, all_of_them = Habit(seen.ready, seen.ready_of.values()), Seen(seen.ready)
+    spans: dict[Pair, Span] = {}
+    for target in targets:
+        pair = (target.project_id, target.cluster_id)
+        if pair in seen.ready_of:
+            outlook = habit.outlook(seen.ready_of[pair])
+            spans[pair] = Around(all_of_them, habit.middle, outlook.middle, outlook.share)
+    return spans
 
 
 def _guess(policy: Policy) -> Lognormal:
@@ -185,12 +207,13 @@ def _tick_for(plan: Plan, model: Model) -> float:
     No restart may begin and end between two steps, or it would not be seen; and the steps divide
     the shortest interval of any rate, or each window would seem longer than it is.
     """
-    shortest = min((one.span.at(_RARELY) for one in model.kinds), default=0.0)
+    spans = [*(one.span for one in model.kinds), *model.scenario.lasting.values()]
+    shortest = min((span.at(_RARELY) for span in spans), default=0.0) if model.kinds else 0.0
     wished = sum(len(plan.targets) > size for size in (EXACT, HUGE)) * plan.policy.poll_every
     steps = (wished, plan.policy.poll_every if wished else 0.0)
     step = next((step for step in steps if 2 * step < shortest), 0.0)
-    spans = [limit.per + GUARD for limit in plan.policy.limits if isinstance(limit, Rate)]
-    return min(spans) / max(1, round(min(spans) / step)) if spans and step else step
+    windows = [limit.per + GUARD for limit in plan.policy.limits if isinstance(limit, Rate)]
+    return min(windows) / max(1, round(min(windows) / step)) if windows and step else step
 
 
 @dataclass(slots=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import anyio
-import pytest
 
-from orchestrator.history import Durations, durations_of
+from orchestrator.experience import Durations
+from orchestrator.history import durations_of
 from orchestrator.journal import MemoryStore, RunRecord
 from orchestrator.limits import Start
 from orchestrator.model import ClusterState, Event, Outcome, RestartRequested, Target, TargetEnded
@@ -54,18 +54,16 @@ async def learn(events: Sequence[Event], world: str) -> dict[str, Durations]:
 
 
 def test_durations_come_sorted_by_kind() -> None:
-    """Each kind has the seconds that its restarts lasted, shortest first."""
+    """Each kind has what its restarts lasted, shortest first, and each cluster its own."""
     known = anyio.run(learn, lasting(30.0, 10.0, 20.0), "")
-    assert known == {"restart": Durations(ready=(10.0, 20.0, 30.0), whole=(10.0, 20.0, 30.0))}
+    own = {("p", "c0"): (30.0,), ("p", "c1"): (10.0,), ("p", "c2"): (20.0,)}
+    assert known == {
+        "restart": Durations(
+            ready=(10.0, 20.0, 30.0), whole=(10.0, 20.0, 30.0), ready_of=own, whole_of=own
+        )
+    }
 
 
 def test_simulated_restarts_teach_nothing_about_real_ones() -> None:
     """A journal that only knows simulated runs knows no durations."""
     assert anyio.run(learn, lasting(30.0), "2026-11-25-abcd") == {}
-
-
-@pytest.mark.parametrize(("count", "expected"), [(1, 1.0), (19, 19.0), (20, 19.0), (100, 95.0)])
-def test_the_expected_duration_is_the_95th_percentile(count: int, expected: float) -> None:
-    """At least 95 of 100 restarts last no longer; of fewer than twenty none does."""
-    spans = tuple(float(second) for second in range(1, count + 1))
-    assert Durations(ready=spans, whole=spans).expected == expected

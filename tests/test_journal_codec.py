@@ -91,6 +91,7 @@ PLANS = st.builds(
     ).map(tuple),
     policy=POLICIES,
     source=st.lists(st.text(), max_size=2).map(tuple),
+    ordered=st.sampled_from(["", "spread", "shuffle 7"]),
 )
 
 st.register_type_strategy(float, FLOATS)
@@ -152,6 +153,13 @@ def test_rows_say_what_dicts_say(cls: type[Event]) -> None:
 def test_plan(plan: Plan) -> None:
     """Targets, waves, limits and policy come back as they were."""
     assert plan_from_dict(through_json(plan_to_dict(plan))) == plan
+
+
+def test_a_plan_of_an_older_version_is_as_listed() -> None:
+    """A run from before plans said how they were ordered is resumed all the same."""
+    data = plan_to_dict(Plan(plan_id="p", targets=(), waves=(), policy=Policy(), ordered="spread"))
+    del data["ordered"]
+    assert plan_from_dict(data).ordered == ""
 
 
 @given(target=TARGETS)

@@ -8,9 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PlanError
+from orchestrator.experience import learn
+from orchestrator.journal import Lasted
 from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import Kind, LimitsChanged, Target
-from orchestrator.plan import Plan, Policy, Portion, Window, changed_policy, loosened, make_plan
+from orchestrator.plan import (
+    Plan,
+    Policy,
+    Portion,
+    Window,
+    changed_policy,
+    loosened,
+    make_plan,
+    with_targets,
+)
 from orchestrator.ranking import Order
 
 
@@ -180,3 +191,33 @@ def test_the_order_is_part_of_the_plan() -> None:
     assert all(sorted(plan.waves[0].targets) == [0, 1] for plan in (spread, shuffled, other))
     assert len({plan.plan_id for plan in (listed, spread, shuffled, other)}) == 4
     assert make_plan(fleet, policy, waves=("2", "rest")).plan_id == listed.plan_id
+
+
+def test_what_the_journal_makes_of_an_order_is_no_part_of_the_id() -> None:
+    """Who asks for the same again finds the run that was killed, though it has taught the journal.
+
+    The canary and the other waves have the members that the list gives them.
+    """
+    fleet = [Target(project_id="p", cluster_id=f"c{n}") for n in range(12)]
+    past = learn(
+        Lasted(project_id="p", cluster_id=cluster_id, kind="restart", ready=span, whole=span)
+        for cluster_id, span in (("c7", 90.0), ("c3", 9.0))
+    )
+    before, after = (
+        make_plan(fleet, Policy(), waves=("2", "rest"), order=Order.SPREAD, known=known)
+        for known in ({}, past)
+    )
+    assert before.order() == ()
+    assert after.order() == [0, 1, 7, 2, 4, 5, 6, 8, 9, 10, 11, 3]
+    assert after.plan_id == before.plan_id
+    assert with_targets(after, fleet) is after
+    other = with_targets(after, [replace(fleet[0], kind=Kind.parse("rolling")), *fleet[1:]])
+    assert other.plan_id != after.plan_id
+    assert other.order() == after.order()
+
+
+def test_who_is_in_which_wave_is_part_of_the_id() -> None:
+    """Two fleets whose column puts others into waves of the same size are two plans."""
+    one, other = (make_plan(fleet(4, *waves), Policy()) for waves in ("1212", "1122"))
+    assert shape(one) == shape(other)
+    assert one.plan_id != other.plan_id

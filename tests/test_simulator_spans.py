@@ -2,13 +2,19 @@
 
 import pytest
 
-from orchestrator.simulator.spans import Lognormal, Seen, Span, Uniform
+from orchestrator.simulator.spans import Around, Lognormal, Seen, Span, Uniform
 
 DRAWS = [number / 1000 for number in range(1000)]
 
 
 @pytest.mark.parametrize(
-    "span", [Uniform(2.0, 4.0), Seen.of([4.0, 2.0, 9.0]), Lognormal(60.0, 0.5)]
+    "span",
+    [
+        Uniform(2.0, 4.0),
+        Seen.of([4.0, 2.0, 9.0]),
+        Around(Seen.of([4.0, 2.0, 9.0]), usual=4.0, middle=3.0, share=0.5),
+        Lognormal(60.0, 0.5),
+    ],
 )
 def test_a_larger_draw_is_never_shorter(span: Span) -> None:
     """Draws are quantiles, so that seeds can be compared."""
@@ -35,3 +41,16 @@ def test_a_guess_has_the_mean_it_was_given() -> None:
     assert 500 < guess.at(0.95) < 700
     assert max(spans) < 2000.0
     assert Lognormal(300.0, 0.5, most=400.0).at(0.99) == 400.0
+
+
+def test_around_its_own_middle_it_spreads_less() -> None:
+    """In the shape of what was seen, by ratio; never longer than the longest that was seen."""
+    seen = Seen.of([100.0, 200.0, 400.0])
+    around = Around(seen, usual=200.0, middle=50.0, share=0.5)
+    assert [around.at(share) for share in (0.0, 0.5, 1.0)] == pytest.approx(
+        [50.0 / 2**0.5, 50.0, 50.0 * 2**0.5]
+    )
+    assert Around(seen, usual=200.0, middle=390.0, share=1.0).at(0.9) == 400.0
+    whole = Around(seen, usual=200.0, middle=200.0, share=1.0)
+    assert [whole.at(n / 8) for n in range(9)] == pytest.approx([seen.at(n / 8) for n in range(9)])
+    assert Around(Seen.of([0.0]), usual=1e-3, middle=1e-3, share=1.0).at(0.5) == 0.0

@@ -40,30 +40,39 @@ def say_preview(plan: Plan, settings: Settings, scenario: Scenario | None = None
         lines = [f"  rehearsal left out: {total} clusters take a while; {what}"]
     else:
         try:
-            lines = list(preview_of(plan, _rehearsed(plan, settings, scenario)))
+            lines = list(_preview(plan, settings, scenario))
         except Exception as error:  # noqa: BLE001 - no restart depends on its rehearsal
             lines = [f"  rehearsal left out: {error}"]
     click.echo("\n".join(lines), err=True)
 
 
-def _rehearsed(plan: Plan, settings: Settings, scenario: Scenario | None) -> Rehearsal:
+def _preview(plan: Plan, settings: Settings, scenario: Scenario | None) -> Iterator[str]:
     plan = settled(plan)
     known = anyio.run(known_durations, settings)
-    return rehearse_plan(
+    model = model_of(plan, known, scenario)
+    rehearsal = rehearse_plan(
         plan,
-        model_of(plan, known, scenario),
+        model,
         known=known,
         seeds=range(min(_RUNS, seeds_for(len(plan.targets), starts=LARGEST))),
         at=time.time(),
         patience=PATIENCE,
     )
+    return preview_of(plan, rehearsal, own=sum(one.own for one in model.kinds))
 
 
-def preview_of(plan: Plan, rehearsal: Rehearsal) -> Iterator[str]:
-    """Yield two lines: how much there is at once, and when it ends."""
+def preview_of(plan: Plan, rehearsal: Rehearsal, *, own: int = 0) -> Iterator[str]:
+    """Yield two lines: how much there is at once, and when it ends.
+
+    Args:
+        plan: what was rehearsed.
+        rehearsal: what it came to.
+        own: how many targets lasted by what was seen of themselves.
+    """
     yield (
         f"  rehearsal at most {rehearsal.most_at_once} at once, "
         f"{rehearsal.most_in_an_hour} begun in the worst hour"
+        + (f"; {own} of {len(plan.targets)} last as they did before" if own else "")
     )
     likely = rehearsal.took(_LIKELY)
     early, late = (clock_of(rehearsal, rehearsal.took(share)) for share in (0.0, 1.0))

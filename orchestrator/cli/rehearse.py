@@ -88,9 +88,9 @@ def rehearse(
         only=outcomes(only),
         kind=settings.kind,
     )
-    plan = settled(prepare(read, settings, begins_at))
-    describe(plan, read)
     known = anyio.run(known_durations, settings)
+    plan = settled(prepare(read, settings, begins_at, known=known))
+    describe(plan, read, known)
     model = model_of(plan, known, None if scenario is None else load_scenario(scenario))
     seed, count = settings.waves.seed, seeds or seeds_for(len(plan.targets))
     _say_how_far(0, count)
@@ -212,12 +212,17 @@ def _assumptions(model: Model, scenario: Path | None) -> Iterator[str]:
     for number, one in enumerate(model.kinds):
         label = "assumed" if not number else ""
         half, most = (format_span(round(one.span.at(share))) for share in (0.5, 0.95))
-        how = (
-            f"as {one.seen} times in this journal" if one.seen else "a guess by --expected-duration"
-        )
+        how = _how_known(one)
         yield f"  {label:<9} {one.kind} takes {half}, in 1 of 20 cases more than {most} ({how})"
     if scenario is None:
         yield "            every restart ends well, and nobody else restarts anything"
+
+
+def _how_known(one: KindModel) -> str:
+    if not one.seen:
+        return "a guess by --expected-duration"
+    own = f"; {one.own} of {one.targets} each around its own past" if one.own else ""
+    return f"as {one.seen} times in this journal{own}"
 
 
 def name_of(limit: Limit) -> str:
@@ -311,6 +316,7 @@ def _kind_member(one: KindModel) -> dict[str, object]:
         "kind": one.kind,
         "targets": one.targets,
         "seen": one.seen,
+        "own": one.own,
         "p50_s": _seconds(one.span.at(0.5)),
         "p95_s": _seconds(one.span.at(0.95)),
     }

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from orchestrator.cli.preview import say_preview
 from orchestrator.cli.watchers import watchers_for
 from orchestrator.config import KEYS, Settings
 from orchestrator.errors import ConfigError, ExitCode, UsageError
+from orchestrator.experience import Durations, count_known
 from orchestrator.fleet import Fleet, Format, read_fleet
-from orchestrator.history import find_unfinished
+from orchestrator.history import find_unfinished, known_for_order
 from orchestrator.journal import RunState, RunSummary
 from orchestrator.limits import FLEET, Unavailable
 from orchestrator.model import WHOLE
 from orchestrator.plan import Plan, Window
 from orchestrator.preflight import check_endpoints, doubts_about, prepare
+from orchestrator.ranking import Order
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
 from orchestrator.span import format_span, parse_moment
@@ -92,8 +95,9 @@ def restart(
         only=outcomes(only),
         kind=settings.kind,
     )
-    plan = prepare(read, settings)
-    describe(plan, read)
+    known = anyio.run(known_for_order, settings)
+    plan = prepare(read, settings, known=known)
+    describe(plan, read, known)
     if not given["simulate"]:
         _look_for_places(plan, settings, is_dry=given["dry_run"])
     simulation = _simulation(given, settings.waves.seed)
@@ -186,8 +190,14 @@ def _simulation(given: dict[str, Any], seed: int) -> Simulation | None:
     return Simulation.load(given["scenario"], seed=seed, trace=given["trace"])
 
 
-def describe(plan: Plan, read: Fleet) -> None:
-    """Say in a few lines what would be done and how fast, so that it can be agreed to."""
+def describe(plan: Plan, read: Fleet, known: Mapping[str, Durations]) -> None:
+    """Say in a few lines what would be done and how fast, so that it can be agreed to.
+
+    Args:
+        plan: what would be done.
+        read: the fleet as it was read.
+        known: what the plan's order goes by.
+    """
     total = len(plan.targets)
     policy = plan.policy
     projects = len({target.project_id for target in plan.targets})
@@ -204,6 +214,8 @@ def describe(plan: Plan, read: Fleet) -> None:
         )
         + ("; each but the first waits for a word" if policy.confirm_waves else "")
     )
+    if plan.ordered:
+        lines.append(f"  order     {_order_words(plan, known)}")
     lines.append("  limits    " + ", ".join(str(limit) for limit in policy.limits))
     if policy.max_unavailable:
         at_most = ", ".join(_unavailable_words(limit, total) for limit in policy.max_unavailable)
@@ -215,6 +227,13 @@ def describe(plan: Plan, read: Fleet) -> None:
     said = f"{policy.max_failures} of {total} → {allowed}"
     lines.append(f"  failures  {said if policy.max_failures.is_percent else allowed} allowed")
     click.echo("\n".join(lines), err=True)
+
+
+def _order_words(plan: Plan, known: Mapping[str, Durations]) -> str:
+    if plan.ordered != Order.SPREAD:
+        return plan.ordered
+    total, seen = len(plan.targets), count_known(plan.targets, known)
+    return f"{plan.ordered}; by how long they lasted before: {seen} of {_count(total, 'cluster')}"
 
 
 def _unavailable_words(limit: Unavailable, total: int) -> str:

@@ -218,6 +218,7 @@ def plan_without_targets(plan: Plan) -> dict[str, Any]:
         "source": list(plan.source),
         "policy": _write(plan.policy, _whole(Policy)),
         "waves": [_write(wave, _writing(Wave)) for wave in plan.waves],
+        "ordered": plan.ordered,
     }
 
 
@@ -230,6 +231,7 @@ def plan_with_targets(data: Mapping[str, Any], targets: tuple[Target, ...]) -> P
             waves=tuple(_read(Wave, wave) for wave in data["waves"]),
             policy=_read(Policy, data["policy"]),
             source=tuple(data["source"]),
+            ordered=data.get("ordered", ""),
         )
     except KeyError as exc:
         raise ValueError(f"a plan without {exc}") from exc

@@ -265,7 +265,13 @@ class MemoryStore:
                 break
             targets = run.record.plan.targets
             found.extend(
-                Lasted(kind=str(targets[target].kind), ready=ready, whole=whole)
+                Lasted(
+                    project_id=targets[target].project_id,
+                    cluster_id=targets[target].cluster_id,
+                    kind=str(targets[target].kind),
+                    ready=ready,
+                    whole=whole,
+                )
                 for target, ready, whole in spans_of(_moments(run.events))
             )
         return found

@@ -50,8 +50,7 @@ _NUMBERS = "SELECT number FROM run WHERE world = ? ORDER BY created_at DESC, num
 _MOMENTS = """SELECT kind, at, target, CASE kind WHEN 'target.ended' THEN data ->> 'outcome' END
     FROM event WHERE run = ? AND kind IN ('runner.started', 'restart.requested',
         'restart.settling', 'restart.unsettled', 'target.ended') ORDER BY seq"""
-_KINDS = """SELECT target, data ->> 'kind' FROM target
-    WHERE run = ? AND data ->> 'kind' IS NOT NULL"""
+_KINDS = """SELECT target, project_id, cluster_id, data ->> 'kind' FROM target WHERE run = ?"""
 _ORDERS = """SELECT number, at, kind, given_by, reason, wanted FROM run_order
     WHERE run = (SELECT number FROM run WHERE run_id = ?) AND number > ? ORDER BY number"""
 _RUN_EVENTS = """SELECT at, kind, target, data FROM event
@@ -105,11 +104,18 @@ def lasted(connection: sqlite3.Connection, world: str, most: int) -> list[Lasted
     for run in connection.execute(_NUMBERS, (world,)).fetchall():
         if len(found) >= most:
             break
-        kinds = dict(connection.execute(_KINDS, run).fetchall())
-        found.extend(
-            Lasted(kind=kinds.get(target, str(WHOLE)), ready=ready, whole=whole)
-            for target, ready, whole in spans_of(connection.execute(_MOMENTS, run))
-        )
+        asked = {target: one for target, *one in connection.execute(_KINDS, run)}
+        for target, ready, whole in spans_of(connection.execute(_MOMENTS, run)):
+            project_id, cluster_id, kind = asked[target]
+            found.append(
+                Lasted(
+                    project_id=project_id,
+                    cluster_id=cluster_id,
+                    kind=kind or str(WHOLE),
+                    ready=ready,
+                    whole=whole,
+                )
+            )
     return found
 
 

@@ -49,8 +49,8 @@ Decide = Callable[[Sequence[Start]], Sequence[Event]]
 MARGIN = 1.0
 """Seconds beyond the horizon that settled starts are still handed over: more than any guard."""
 
-RECENT = 10_000
-"""Finished restarts that say enough of how long others will last."""
+RECENT = 30_000
+"""Finished restarts that say enough of how long others will last: three of each in large fleets."""
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"
 """Letters of a run's id; those that are mistaken for each other when read aloud are left out."""
@@ -121,6 +121,8 @@ class RunSummary:
 class Lasted:
     """How long a restart lasted that ended well; seconds from its grant."""
 
+    project_id: str
+    cluster_id: str
     kind: str
     """The target's kind, as it is printed."""
     ready: float

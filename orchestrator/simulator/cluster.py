@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from orchestrator.model import Call, Target
 from orchestrator.simulator.draws import draw, hexadecimal, identity
 from orchestrator.simulator.scenario import AnswerForm, Behaviour, End, Rest, Signs
+from orchestrator.simulator.spans import Span
 
 DATA_ROLES = ("ess", "ess-cold")
 """Roles whose nodes hold data."""
@@ -103,6 +104,7 @@ class Cluster:
         "_calm_text",
         "_executions",
         "_idle",
+        "_lasting",
         "_look",
         "_nodes",
         "_operation",
@@ -117,7 +119,14 @@ class Cluster:
         "target",
     )
 
-    def __init__(self, target: Target, behaviour: Behaviour, seed: int, position: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        behaviour: Behaviour,
+        seed: int,
+        position: int,
+        lasting: Span | None = None,
+    ) -> None:
         self.target = target
         self.behaviour = behaviour
         self.datastore = _datastore_of(target)
@@ -128,6 +137,8 @@ class Cluster:
         self._seed = seed
         self._position = position
         self._executions = 0
+        self._lasting = lasting
+        """How long its restarts take as a whole, if that is not as its behaviour says."""
         self._idle = ""
         """The text at rest, once it was needed: it is the same before a restart and after."""
         self._nodes: tuple[Node, ...] = ()
@@ -192,10 +203,10 @@ class Cluster:
         self, call: Call, nodes: Sequence[Node], seen_at: float, drawn: float
     ) -> tuple[_Step, ...]:
         if call is not Call.ROLLING:
-            until = seen_at + self.behaviour.duration.at(drawn)
+            until = seen_at + (self._lasting or self.behaviour.duration).at(drawn)
             return (_Step(until, frozenset(node.id for node in nodes)),)
         steps, until = [], seen_at
-        whole = self.behaviour.rolling
+        whole = self._lasting or self.behaviour.rolling
         for node in nodes:
             if whole is None:
                 luck = self._draw("node", self._executions, node.id)[0]

@@ -232,6 +232,8 @@ class Scenario:
     """Whose calls are counted together: a project belongs to the first that matches it."""
     auth: Auth = dataclasses.field(default_factory=Auth)
     """Who may call."""
+    lasting: Mapping[tuple[str, str], Span] = dataclasses.field(default_factory=dict)
+    """How long restarts of single clusters take, of whatever kind, by project and cluster."""
 
     def matching(self, target: Target) -> tuple[int, ...]:
         """Return the positions of the overrides that name the cluster."""

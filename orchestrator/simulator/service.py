@@ -175,7 +175,8 @@ class Service:
             behaviour = known.get(matching)
             if behaviour is None:
                 behaviour = known[matching] = scenario.behaviour(matching)
-            cluster = Cluster(target, behaviour, seed, position)
+            lasting = scenario.lasting.get((target.project_id, target.cluster_id))
+            cluster = Cluster(target, behaviour, seed, position, lasting)
             project = self._projects.get(target.project_id)
             if project is None:
                 project = self._projects[target.project_id] = self._new_project(target.project_id)

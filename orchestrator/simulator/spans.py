@@ -11,6 +11,8 @@ from statistics import NormalDist
 from typing import Protocol
 
 _NORMAL = NormalDist()
+_SHORTEST = 1e-3
+"""Seconds; what took less has no ratio to others."""
 _SHARE = 2.0**-40
 """The normal distribution has no quantile at 0."""
 
@@ -50,6 +52,27 @@ class Seen:
         whole, part = divmod(drawn * (len(self.ordered) - 1), 1.0)
         low = self.ordered[int(whole)]
         return low + (self.ordered[min(int(whole) + 1, len(self.ordered) - 1)] - low) * part
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """As others were seen, in the same shape, but around a middle of its own and less far from it.
+
+    None is longer than the longest that was seen.
+    """
+
+    seen: Seen
+    usual: float
+    """The middle of what was seen, in seconds."""
+    middle: float
+    """Its own, in seconds."""
+    share: float
+    """How far it spreads beside the others, by ratio: 1 is as far, 0 not at all."""
+
+    def at(self, drawn: float) -> float:
+        """Return the seconds that a draw in [0, 1) stands for."""
+        off = max(self.seen.at(drawn), _SHORTEST) / self.usual
+        return min(self.middle * math.pow(off, self.share), self.seen.ordered[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,8 +319,12 @@ def test_new_run_ids(opens: Opens) -> None:
     play(opens, story)
 
 
+def lasted_of(cluster_id: str, kind: str, ready: float, whole: float) -> Lasted:
+    return Lasted(project_id="p1", cluster_id=cluster_id, kind=kind, ready=ready, whole=whole)
+
+
 def test_how_long_restarts_lasted(opens: Opens) -> None:
-    """Per kind, from grant until ready for good and until the end; only what was seen to end well.
+    """Of each cluster, from grant until ready for good and until the end; only what ended well.
 
     What failed, what was asked for in vain, and what was under way while the runner changed says
     nothing; simulated runs say nothing about real ones.
@@ -354,11 +358,11 @@ def test_how_long_restarts_lasted(opens: Opens) -> None:
             other = await store.journal(run, horizon=HORIZON)
             await tell(other, runner, requested(2.0, 0), ended(2.0 + lasted, 0))
 
-        new = Lasted(kind="restart", ready=7.0, whole=7.0)
+        new = lasted_of("d0", "restart", 7.0, 7.0)
         assert await store.lasted("real") == [
             new,
-            Lasted(kind="rolling:ess", ready=100.0, whole=120.0),
-            Lasted(kind="restart", ready=61.5, whole=61.5),
+            lasted_of("c1", "rolling:ess", 100.0, 120.0),
+            lasted_of("c0", "restart", 61.5, 61.5),
         ]
         assert await store.lasted("real", most=1) == [new]
         assert await store.lasted("nowhere") == []

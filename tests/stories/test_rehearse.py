@@ -1,9 +1,10 @@
 """Rehearsals: the same engine in virtual time, and what the command says of it."""
 
 import json
+import random
 import shlex
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from orchestrator import cli, stage
-from orchestrator.history import Durations
+from orchestrator.experience import Durations, learn
+from orchestrator.journal import Lasted
 from orchestrator.limits import Concurrency, Limit, Rate, Unavailable
 from orchestrator.model import Kind, Outcome
 from orchestrator.plan import Plan, Policy, Portion, Window, make_plan
@@ -62,6 +64,47 @@ def test_restarts_last_as_the_journal_saw() -> None:
     assert 1000 + 60 <= run.took <= 1000 + 60 + 10 * 3
     assert run.counts[Outcome.RESTARTED] == 10
     assert run.most_at_once == 1
+
+
+def learnt(plan: Plan, seconds: Sequence[float], times: int = 3) -> Mapping[str, Durations]:
+    """What a journal knows after each of the first targets lasted so long, so many times."""
+    return learn(
+        Lasted(
+            project_id=target.project_id,
+            cluster_id=target.cluster_id,
+            kind=str(target.kind),
+            ready=span,
+            whole=span,
+        )
+        for target, span in zip(plan.targets, seconds, strict=False)
+        for span in [span * (0.95 + 0.05 * number) for number in range(times)]
+    )
+
+
+def test_a_cluster_lasts_as_it_did_before() -> None:
+    """Around its own past, not that of its kind; who has none lasts as any of the kind may."""
+    plan = a_plan(20, Concurrency(20), stable_for=0.0, poll_every=1.0)
+    known = learnt(plan, [100.0] * 8 + [1000.0] * 8)
+    model = model_of(plan, known)
+    assert [(one.targets, one.seen, one.own) for one in model.kinds] == [(20, 48, 16)]
+    for run in play(plan, seeds=5, known=known).runs:
+        assert all(85.0 <= run.held[position] <= 125.0 for position in range(8))
+        assert all(850.0 <= run.held[position] <= 1060.0 for position in range(8, 16))
+        assert all(85.0 <= run.held[position] <= 1060.0 for position in range(16, 20))
+    assert play(plan, known=known) == play(plan, known=known)
+
+
+def test_all_together_they_last_as_their_kind() -> None:
+    """A past that is known of each cluster makes the sum of all no other than it was."""
+    luck = random.Random(1)
+    plan = a_plan(300, Concurrency(300), stable_for=0.0, poll_every=1.0)
+    known = learnt(plan, [luck.lognormvariate(5.5, 0.5) for _ in plan.targets], times=1)
+    strangers = {kind: replace(one, ready_of={}) for kind, one in known.items()}
+    own, kind = (
+        sum(sum(run.held.values()) for run in play(plan, known=past).runs)
+        for past in (known, strangers)
+    )
+    assert own == pytest.approx(kind, rel=0.03)
 
 
 def test_a_rolling_restart_lasts_as_a_whole_what_was_seen() -> None:
@@ -203,7 +246,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert document["left"] == {"p50": 0, "most": 0}
     assert 0.5 < document["efficiency"] <= 1.0
     assert document["assumed"] == [
-        {"kind": "restart", "targets": 24, "seen": 0, "p50_s": 244.893, "p95_s": 557.38}
+        {"kind": "restart", "targets": 24, "seen": 0, "own": 0, "p50_s": 244.893, "p95_s": 557.38}
     ]
     assert cli.run(asked) == 0
     assert capsys.readouterr().out == printed
@@ -263,8 +306,12 @@ def test_the_command_learns_from_the_journal(
     capsys.readouterr()
     assert cli.run(command(path, "--journal", journal, "-o", "json", "--seeds", 1)) == 0
     [kind] = json.loads(capsys.readouterr().out)["assumed"]
-    assert kind["seen"] == 6
+    assert (kind["seen"], kind["own"]) == (6, 6)
     assert 0.3 <= kind["p50_s"] < 5
+    assert cli.run(command(path, "--journal", journal, "--seeds", 1, "--order", "spread")) == 0
+    printed = capsys.readouterr()
+    assert "(as 6 times in this journal; 6 of 6 each around its own past)" in printed.out
+    assert "order     spread; by how long they lasted before: 6 of 6 clusters" in printed.err
 
 
 def test_the_command_of_the_readme(

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.errors import ExitCode
 from orchestrator.simulator import invent_targets, judge, read_trace
+from orchestrator.simulator.trace import What
 from tests.stories.processes import QUICK, environment, fleet_file, simulator
 
 JOURNAL = ("--journal", "journal.db", "--report", "report.json")
@@ -159,6 +160,35 @@ def test_the_same_plan_again(tmp_path: Path) -> None:
         third = restart(tmp_path, url, "--max-concurrency", "1", "--new")
         assert third.returncode == ExitCode.SOME_FAILED, third.stderr
     assert len(json.loads(orchestrator(tmp_path, "runs", "-o", "json", *JOURNAL[:2]).stdout)) == 2
+
+
+def test_what_a_stopped_run_has_taught_makes_no_other_plan(tmp_path: Path) -> None:
+    """The journal knows by now who takes long; who asks for the same again is told as before."""
+    targets = invent_targets(5, 1, 1)
+    fleet_file(tmp_path, "fleet.csv", targets)
+    scenario = QUICK_RESTART + (
+        f'[[cluster]]\nmatch = "{targets[2].cluster_id}"\nrestart = {{duration = "2s"}}\n'
+        f'[[cluster]]\nmatch = "{targets[3].cluster_id}"\nrestart = {{end = "failed"}}\n'
+    )
+    spread = ("--max-concurrency", "1", "--order", "spread")
+    with simulator(tmp_path, targets, scenario) as url:
+        first = restart(tmp_path, url, *spread)
+        assert first.returncode == ExitCode.STOPPED, first.stderr
+        assert "order     spread; by how long they lasted before: 0 of 5 clusters" in first.stderr
+        dry = restart(tmp_path, url, *spread, "--dry-run")
+        assert "order     spread; by how long they lasted before: 3 of 5 clusters" in dry.stderr
+        assert "; 3 of 5 last as they did before" in dry.stderr
+        order = [line.split("\t")[1] for line in dry.stdout.splitlines()]
+        assert order[0] == str(targets[2])
+        assert sorted(order) == sorted(map(str, targets))
+        second = restart(tmp_path, url, *spread)
+        assert second.returncode == ExitCode.USAGE
+        assert "of the same plan is stopped" in second.stderr
+        third = restart(tmp_path, url, *spread, "--new")
+        assert third.returncode == ExitCode.SOME_FAILED, third.stderr
+    trace = read_trace(tmp_path / "trace.jsonl")
+    starts = [one.cluster_id for one in trace if one.what is What.EXECUTED]
+    assert starts[4] == targets[2].cluster_id
 
 
 def test_the_next_night_has_a_window_of_its_own(tmp_path: Path) -> None:

@@ -11,20 +11,24 @@ Rules:
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from orchestrator.accounts import Accounts
+from orchestrator.attempts import Attempts
 from orchestrator.commands import AskGate, Command, Look, LookAt, Record, Restart
 from orchestrator.errors import ImpossibleEventError
+from orchestrator.failures import Failures
 from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.health import LOOK_EVERY, Health
 from orchestrator.judgement import Judge, Track
 from orchestrator.lanes import Lanes
-from orchestrator.limits import Concurrency, Limits, Start, Unavailable, change_of
-from orchestrator.looks import FRESH_FOR, THROTTLED, UNAUTHORIZED, UNAVAILABLE, Looks
+from orchestrator.limits import Limits, Start, Unavailable, change_of
+from orchestrator.looks import FRESH_FOR, Looks
 from orchestrator.model import (
+    THROTTLED,
+    UNAUTHORIZED,
     AccountRefused,
     AnswerArrivedLate,
     Cause,
@@ -65,18 +69,13 @@ from orchestrator.model import (
 )
 from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces, doubling
-from orchestrator.plan import CANARY, FailureMode, Plan, Policy, Unhealthy, changed_policy
+from orchestrator.plan import Plan, Policy, Unhealthy, changed_policy
 from orchestrator.span import format_moment
+from orchestrator.waves import Waves
 from orchestrator.window import Durations, Opening
-
-SAME_REFUSALS = 5
-"""So many different targets refused in a row in the same way mean that the fault is ours."""
 
 STALE_INTENT = 10.0
 """Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
-
-MOST_TRIES = 4
-"""How often a target is tried that is busy, or that no connection could be made for."""
 
 LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
     Phase.WAITING: frozenset({RestartRequested, TargetEnded}),
@@ -98,16 +97,6 @@ class Hold:
     cause: Cause
     reason: str
     until: float
-
-
-@dataclass(slots=True)
-class _Tries:
-    """What a waiting target has been through already."""
-
-    busy: int = 0
-    unsent: int = 0
-    unread: int = 0
-    lost: int = 0
 
 
 class Campaign:
@@ -140,10 +129,7 @@ class Campaign:
         self.paces = Paces(accounts)
         self._judge = Judge(plan)
         self._begin_to_count()
-        self._unseen: set[str] = set()
-        """Projects that must have been looked at before the open wave lets anybody in."""
-        self.allowed = self.policy.max_failures.of(len(plan.targets))
-        self.failures = 0
+        self._failures = Failures(self.policy, len(plan.targets))
         self._standing = Standing(plan.policy)
         self._asked_skips: set[int] = set()
         self._phases = [Phase.WAITING] * len(plan.targets)
@@ -151,20 +137,12 @@ class Campaign:
         self._unresolved: dict[int, Track] = {}
         """What is known of targets that ended as unknown: somebody may still tell."""
         self._tracks: dict[int, Track] = {}
-        self._tries: dict[int, _Tries] = {}
-        self._attempts: dict[int, int] = {}
-        self._wave_of = {p: n for n, wave in enumerate(plan.waves) for p in wave.targets}
-        self._left_in_wave = [len(wave.targets) for wave in plan.waves]
-        self._waves_done = 0
-        self._is_open = False
-        self._soak_ends_at: float | None = None
-        self._harmed_canary = False
+        self._attempts = Attempts(plan.policy.poll_every)
+        self._waves = Waves(plan)
         self._looks = Looks(plan, self._judge, self._tracks, same_until)
+        self._accounts = Accounts(self.paces, self._looks.projects)
         self._findings: dict[int | str, Event] = {}
         """What has to be recorded, by position; of an account by its name."""
-        self._refused_accounts: dict[str, str] = {}
-        self._left_out: list[set[int]] = [set() for _ in plan.waves]
-        """By wave, who does not start while this runner runs: their credential was refused."""
         self._elsewhere: dict[tuple[str, str], Start] = {}
         self._kinds = plan.kinds()
         self.opening = Opening(
@@ -175,15 +153,12 @@ class Campaign:
         self._gatekeeper = Gatekeeper(
             self.policy.gates, self.policy.gate_every, self.policy.gate_timeout
         )
-        self._late: set[int] = set()
-        """Who waits and would not be done by the deadline."""
-        self._same_refusals: tuple[tuple[str, str | None], int] = (("", None), 0)
         self._is_live = False
         for event in history:
             self.apply(event)
         self._is_live = True
-        if self._is_open and self._soak_ends_at is None:
-            self._let_in(self._waves_done, -math.inf)
+        if self._waves.admits:
+            self._let_in(-math.inf)
 
     def _begin_to_count(self) -> None:
         """Make limits that have counted nothing yet, and what goes by them."""
@@ -208,7 +183,7 @@ class Campaign:
         if self._tracks or self._findings:
             return False
         return self.stopping is not None or (
-            self._waves_done == len(self.plan.waves) and not any(self._left_out)
+            self._waves.are_over and not self._waves.is_anybody_left_out
         )
 
     @property
@@ -249,12 +224,12 @@ class Campaign:
     @property
     def wave(self) -> int | None:
         """The wave that is open or soaking, by number."""
-        return self._waves_done if self._is_open else None
+        return self._waves.number if self._waves.is_open else None
 
     @property
     def soak_ends_at(self) -> float | None:
         """Until when the wave soaks, if one does."""
-        return self._soak_ends_at
+        return self._waves.soak_ends_at
 
     @property
     def waiting(self) -> int:
@@ -264,19 +239,27 @@ class Campaign:
     @property
     def left_in_wave(self) -> int:
         """How many targets of the wave that is open, soaking or next have not ended."""
-        number = self._waves_done
-        return self._left_in_wave[number] if number < len(self._left_in_wave) else 0
+        return self._waves.left
 
     @property
     def left_out(self) -> int:
         """How many targets of that wave do not start because their credential was refused."""
-        number = self._waves_done
-        return len(self._left_out[number]) if number < len(self._left_out) else 0
+        return len(self._waves.left_out)
 
     @property
     def late(self) -> int:
         """How many targets of that wave would not be done by the deadline."""
-        return len(self._late)
+        return len(self._waves.late)
+
+    @property
+    def failures(self) -> int:
+        """How many clusters were harmed, or may have been."""
+        return self._failures.count
+
+    @property
+    def allowed(self) -> int:
+        """How many may be; one more stops the run."""
+        return self._failures.allowed
 
     def failed_looks(self, project_id: str) -> int:
         """Return how often in a row a project could not be read."""
@@ -331,7 +314,7 @@ class Campaign:
         if self._findings:
             return now
         times = [self._looks.wake_at(now)]
-        if self._soak_ends_at is not None:
+        if self._waves.soak_ends_at is not None:
             times.append(self._looks.soaked_at())
         elif self.stopping is None:
             times.append(self._may_start_at(now))
@@ -341,20 +324,16 @@ class Campaign:
 
     def _may_start_at(self, now: float) -> float:
         """Return when a wave or a restart may start if nothing happens but time."""
-        if self._waves_done == len(self.plan.waves):
+        if self._waves.are_over:
             return math.inf
         hold = self.hold(now)
         if hold is not None:
             # A gate is not asked while nobody waits for it, so that its moment may have passed.
-            return hold.until if self._is_at_barrier or len(self.lanes) else math.inf
-        if self._is_at_barrier:
+            return hold.until if self._waves.is_at_barrier or len(self.lanes) else math.inf
+        if self._waves.is_at_barrier:
             return now
         lanes_at = self.lanes.wake_at(now)
         return min(lanes_at, self._gatekeeper.ask_at()) if len(self.lanes) else lanes_at
-
-    @property
-    def _is_at_barrier(self) -> bool:
-        return not self._is_open and self._waves_done < len(self.plan.waves)
 
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""
@@ -432,12 +411,14 @@ class Campaign:
     def _apply_to_wave(self, event: WaveOpened | WaveSoaking | WaveFinished) -> None:
         match event:
             case WaveOpened():
-                self._is_open = True
-                self._let_in(event.wave, event.at)
+                self._waves.open()
+                self._let_in(event.at)
             case WaveSoaking():
                 self._begin_soak(event)
             case WaveFinished():
-                self._end_soak(event)
+                self._waves.finish(event.wave)
+                self._looks.end_soak()
+                self._gatekeeper.forget(event.at)
 
     def _apply_to_target(self, event: TargetEvent) -> None:
         match event:  # the frequent ones first: each case is one more question
@@ -451,7 +432,7 @@ class Campaign:
                 self._release(event)
                 self._put_back(event.target)
             case RestartDisproved():
-                self._tries_of(event.target).lost += 1
+                self._attempts.disprove(event.target)
                 self._release(event)
                 self._put_back(event.target)
             case RestartBegan():
@@ -471,46 +452,38 @@ class Campaign:
         """Go on after a stop: what was known is acknowledged, some outcomes get another chance."""
         if self._is_live:
             raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
-        self.failures = 0
-        self._harmed_canary = False
-        self._same_refusals = (("", None), 0)
-        self._late.clear()
-        self._shrink()
+        self._failures.forgive()
+        self._failures.shrink(self.limits)
         for position, outcome in list(self._outcomes.items()):
             if outcome in event.again:
                 self._reopen(position)
-        self._soak_ends_at = None
         self._looks.end_soak()
-        self._is_open = False
-        self._waves_done = next(
-            (n for n, left in enumerate(self._left_in_wave) if left), len(self._left_in_wave)
-        )
+        self._waves.begin_again()
 
     def _change_policy(self, event: LimitsChanged | WindowChanged) -> None:
         """Keep other limits, or another window, from now on."""
         self.policy = changed_policy(self.policy, event)
         if isinstance(event, LimitsChanged):
-            self.allowed = self.policy.max_failures.of(len(self.plan.targets))
+            self._failures.allow(self.policy)
             self._is_counted = False
             return
         self.opening.window = self.policy.window
         # Whoever would not have been done by the deadline before may be by that of now.
-        late, self._late = sorted(self._late), set()
+        late = sorted(self._waves.late)
+        self._waves.late.clear()
         for position in late:
             self._line_up(position)
 
     # ---------------------------------------------------------------------------------- window
 
     def _anybody_waits(self) -> bool:
-        return sum(self._left_in_wave[self._waves_done :]) > len(self._tracks)
+        return self._waves.left_in_all > len(self._tracks)
 
     def _why_window_is_over(self, now: float) -> str | None:
         """Say why nothing that waits may start any more, if nothing may."""
         if not self.opening.window.has_end or not self._anybody_waits():
             return None
-        never = len(self._late | self._left_out[self._waves_done])
-        waiting = self._left_in_wave[self._waves_done] - len(self._tracks)
-        all_are_late = bool(self._late) and never >= waiting
+        all_are_late = self._waves.are_all_late(len(self._tracks))
         is_over = all_are_late or now >= self.opening.closes_at()
         return self.opening.why_over(now) if is_over else None
 
@@ -523,52 +496,45 @@ class Campaign:
             self._findings[_GATE] = event
 
     def _ask_gate(self, now: float) -> AskGate | None:
-        wants_to_start = self._is_at_barrier or (len(self.lanes) and self._soak_ends_at is None)
+        waves = self._waves
+        wants_to_start = waves.is_at_barrier or (len(self.lanes) and waves.soak_ends_at is None)
         is_held = self.stopping is not None or self.paused is not None
         if is_held or not wants_to_start or now < self.opening.opens_at():
             return None
         if now < self._gatekeeper.ask_at():
             return None
         self._gatekeeper.ask()
-        return AskGate(self.plan.waves[self._waves_done].name)
+        return AskGate(waves.current.name)
 
     # ------------------------------------------------------------------------------- credentials
 
     def _take_new_runner(self, event: RunnerStarted) -> None:
         """Take its clock, and believe in every credential again: it brings those of its own."""
         self.opening.wall_offset = event.wall_offset
-        for project_id in self._projects_of(self._refused_accounts):
+        for project_id in self._accounts.believe():
             door = self.lanes.door(project_id)
             door.shut_until = -math.inf
             self.lanes.changed((door,), event.at)
-        self._refused_accounts.clear()
-        for left_out in self._left_out:
-            left_out.clear()
+        self._waves.take_back()
 
-    def _find_account_refused(self, position: int, error: ErrorInfo | None, at: float) -> None:
-        account = self._account_of(position)
-        if account not in self._refused_accounts:
-            reason = error.message if error is not None else "the service did not accept it"
-            self._findings[account] = AccountRefused(at=at, account=account, reason=reason)
+    def _find_account_refused(self, project_id: str, error: ErrorInfo | None, at: float) -> None:
+        event = self._accounts.find_refused(project_id, error, at)
+        if event is not None:
+            self._findings[event.account] = event
 
     def _refuse_account(self, event: AccountRefused) -> None:
         """Start nothing with this credential, so that it is not locked; others go on."""
         self._findings.pop(event.account, None)
-        self._refused_accounts[event.account] = event.reason
-        for project_id in self._projects_of((event.account,)):
+        projects = self._accounts.refuse(event)
+        for project_id in projects:
             self.lanes.door(project_id).shut_until = math.inf
         for position, phase in enumerate(self._phases):
-            if phase is Phase.WAITING and self._account_of(position) == event.account:
-                self._left_out[self._wave_of[position]].add(position)
-        self._have_seen(self._projects_of((event.account,)))
+            if phase is Phase.WAITING and self._accounts.is_refused(self._project_of(position)):
+                self._waves.leave_out(position)
+        self._have_seen(projects)
 
-    def _account_of(self, position: int) -> str:
-        return self.paces.account_of(self.plan.targets[position].project_id)
-
-    def _projects_of(self, accounts: Container[str]) -> Iterator[str]:
-        for project_id in self._looks.projects:
-            if self.paces.account_of(project_id) in accounts:
-                yield project_id
+    def _project_of(self, position: int) -> str:
+        return self.plan.targets[position].project_id
 
     # ------------------------------------------------------------------------------- one start
 
@@ -584,15 +550,13 @@ class Campaign:
             labels=target.labels,
             granted_at=event.at,
         )
-        tries = self._tries.get(event.target)
         track = Track(
             start=start,
             baseline=event.baseline,
-            lost=0 if tries is None else tries.lost,
+            lost=self._attempts.begin(event.target, event.attempt),
             watched_until=event.at,
         )
         self._tracks[event.target] = track
-        self._attempts[event.target] = event.attempt
         self._phases[event.target] = Phase.ISSUING
         if self.health is not None:
             self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
@@ -607,7 +571,7 @@ class Campaign:
             case Verdict.LOST:
                 self._looks.follow(track, event.at)
             case Verdict.ACCEPTED:
-                self._same_refusals = (("", None), 0)
+                self._failures.accept()
                 self._speed_up(track.start.project_id, event.at)
                 self._move(event, Phase.ACCEPTED)
                 if self.policy.wait:
@@ -616,55 +580,40 @@ class Campaign:
                     self._find_end(event, Outcome.ACCEPTED)
             case _:
                 self._release(event)
-                self._try_again_or_give_up(event, track.start.granted_at)
+                self._turn_away(event, track.start.granted_at)
 
-    def _try_again_or_give_up(self, event: RestartAnswered, asked_at: float) -> None:
+    def _turn_away(self, event: RestartAnswered, asked_at: float) -> None:
         """Nothing started: the target has another turn, or this was its last."""
-        answer = event.answer
-        tries = self._tries_of(event.target)
+        answer, project_id = event.answer, self._project_of(event.target)
+        turn = self._attempts.turn_away(event.target, answer)
         not_before = -math.inf
-        outcome = None
         match answer.verdict:
             case Verdict.THROTTLED:
                 self._slow_down(event, asked_at)
             case Verdict.UNSENT:
-                tries.unsent += 1
-                self._shut_door(event, doubling(self.policy.poll_every, tries.unsent))
-                outcome = Outcome.REFUSED if tries.unsent >= MOST_TRIES else None
+                door = self.lanes.door(project_id)
+                door.shut_until = max(door.shut_until, event.at + turn.wait)
+                self.lanes.changed((door,), event.at)
             case Verdict.BUSY:
-                tries.busy += 1
-                not_before = event.at + doubling(self.policy.poll_every, tries.busy)
-                outcome = Outcome.SKIPPED if tries.busy >= MOST_TRIES else None
+                not_before = event.at + turn.wait
             case Verdict.UNAUTHORIZED:
-                outcome = Outcome.REFUSED
-                self._find_account_refused(event.target, answer.error, event.at)
+                self._find_account_refused(project_id, answer.error, event.at)
             case _:
-                outcome = Outcome.REFUSED
-        if outcome is None:
+                pass
+        if turn.outcome is None:
             self._put_back(event.target, not_before)
         else:
-            reason = None
-            if answer.verdict is Verdict.BUSY:
-                is_other = answer.error is not None and answer.error.error_class == UNAVAILABLE
-                reason = UNAVAILABLE if is_other else "busy"
-            self._find_end(event, outcome, reason, answer.error)
+            self._find_end(event, turn.outcome, turn.reason, answer.error)
 
     def _slow_down(self, event: RestartAnswered, asked_at: float) -> None:
-        """Hold back everybody of the account that was too fast, or that cannot be asked now."""
-        target, answer = self.plan.targets[event.target], event.answer
-        # Callers that were throttled together must not come back together.
-        jitter = int(request_id_of(self.run_id, target, event.attempt)[:4], 16) / 0xFFFF
-        pace = self.paces.of(target.project_id)
-        if answer.error is not None and answer.error.error_class == UNAVAILABLE:
-            pace.pause(event.at, asked_at=asked_at, wait=answer.retry_after, jitter=jitter)
-        else:
-            pace.slow_down(
-                event.at,
-                asked_at=asked_at,
-                wait=answer.retry_after,
-                named=answer.throttle,
-                jitter=jitter,
-            )
+        target = self.plan.targets[event.target]
+        pace = self._accounts.slow_down(
+            target.project_id,
+            event.answer,
+            at=event.at,
+            asked_at=asked_at,
+            request_id=request_id_of(self.run_id, target, event.attempt),
+        )
         self.lanes.changed((pace,), event.at)
 
     def _speed_up(self, project_id: str, now: float) -> None:
@@ -673,11 +622,6 @@ class Campaign:
         pace.speed_up()
         if is_slowed:
             self.lanes.changed((pace,), now)
-
-    def _shut_door(self, event: RestartAnswered, wait: float) -> None:
-        door = self.lanes.door(self.plan.targets[event.target].project_id)
-        door.shut_until = max(door.shut_until, event.at + wait)
-        self.lanes.changed((door,), event.at)
 
     def _begin(self, event: RestartBegan) -> None:
         self._tracks[event.target].began_at = event.at
@@ -700,8 +644,8 @@ class Campaign:
         self._looks.leave(event.target)
 
     def _put_back(self, position: int, not_before: float = -math.inf) -> None:
-        if self._account_of(position) in self._refused_accounts:
-            self._left_out[self._wave_of[position]].add(position)
+        if self._accounts.is_refused(self._project_of(position)):
+            self._waves.leave_out(position)
         if self._is_live:
             self._line_up(position, not_before)
 
@@ -725,30 +669,19 @@ class Campaign:
             self._looks.leave(position)
         self._phases[position] = Phase.ENDED
         self._outcomes[position] = event.outcome
-        self._tries.pop(position, None)
-        self._late.discard(position)
         kind = self._kinds[position]
         self.opening.leave(kind)
         if event.outcome is Outcome.RESTARTED and track is not None:
             self.opening.durations.note(kind, event.at - track.start.granted_at)
         if event.asked:
             self._asked_skips.add(position)
-        self._left_in_wave[self._wave_of[position]] -= 1
+        self._waves.leave(position)
         if event.outcome.is_failure:
             self._count_failure(position)
         if self.health is not None and event.outcome is Outcome.FAILED:
             self.health.mark(position, is_down=True)
-        self._left_out[self._wave_of[position]].discard(position)
-        self._note_refusal(event)
-
-    def _note_refusal(self, event: TargetEnded) -> None:
-        """Count refusals that are alike; of a credential one is enough, and it has its own rule."""
-        if event.outcome is not Outcome.REFUSED or event.error is None:
-            return
-        if event.error.error_class != UNAUTHORIZED:
-            same = (event.error.error_class, event.error.code)
-            before, times = self._same_refusals
-            self._same_refusals = (same, times + 1 if same == before else 1)
+        if event.outcome is Outcome.REFUSED:
+            self._failures.refuse(event.error)
 
     def _resolve(self, event: TargetResolved) -> None:
         """Believe a person: the slot is free, and the outcome is what they say."""
@@ -764,7 +697,8 @@ class Campaign:
         del self._outcomes[position]
         self._asked_skips.discard(position)
         self._phases[position] = Phase.WAITING
-        self._left_in_wave[self._wave_of[position]] += 1
+        self._attempts.forget(position)
+        self._waves.come_back(position)
         self.opening.come_back(self._kinds[position])
 
     def _note(self, track: Track, event: TargetEvent) -> None:
@@ -774,20 +708,8 @@ class Campaign:
             self.lanes.changed(self.limits.note(track.start, event.at), event.at)
 
     def _count_failure(self, position: int) -> None:
-        self.failures += 1
-        self._harmed_canary |= self.plan.waves[self._wave_of[position]].name == CANARY
-        self._shrink()
-
-    def _shrink(self) -> None:
-        """In strict mode, never have more in progress than failures are still allowed, and one."""
-        if self.policy.failure_mode is FailureMode.STRICT:
-            for gate in self.limits.fleet_gates():
-                if type(gate.limit) is Concurrency:
-                    left = self.allowed + 1 - self.failures
-                    gate.most = max(1, min(gate.limit.most, left))
-
-    def _tries_of(self, position: int) -> _Tries:
-        return self._tries.setdefault(position, _Tries())
+        self._failures.note(is_in_canary=self._waves.is_in_canary(position))
+        self._failures.shrink(self.limits)
 
     def _find_end(
         self,
@@ -803,36 +725,41 @@ class Campaign:
 
     # ----------------------------------------------------------------------------------- waves
 
-    def _let_in(self, wave: int, at: float) -> None:
+    def _let_in(self, at: float) -> None:
         """Let the wave's targets wait for their turn; where their health decides, look first."""
         if not self._is_live:
             return
-        targets = self.plan.targets
-        if self.health is not None:
-            self._unseen = set(self._looks.projects)
-        elif self.policy.unhealthy is Unhealthy.FIRST:
-            self._unseen = {targets[position].project_id for position in self._waiting_in(wave)}
-        self._unseen.difference_update(self._projects_of(self._refused_accounts))
-        if not self._unseen:
-            self._admit(wave)
-        for project_id in self._unseen:
+        unseen = self._waves.unseen = self._to_survey()
+        if not unseen:
+            self._admit()
+        for project_id in unseen:
             self._looks.survey(project_id, at)
 
-    def _have_seen(self, project_ids: Iterable[str]) -> None:
-        """Take note that nobody has to look at these projects any more before the wave begins."""
-        if self._unseen:
-            self._unseen.difference_update(project_ids)
-            if not self._unseen and self._is_open:
-                self._admit(self._waves_done)
+    def _to_survey(self) -> set[str]:
+        """Return the projects that must be looked at before anybody of the wave goes."""
+        if self.health is not None:
+            projects = set(self._looks.projects)
+        elif self.policy.unhealthy is Unhealthy.FIRST:
+            projects = {self._project_of(position) for position in self._waiting()}
+        else:
+            return set()
+        projects.difference_update(self._accounts.refused_projects())
+        return projects
 
-    def _waiting_in(self, wave: int) -> Iterator[int]:
-        for position in self.plan.waves[wave].targets:
+    def _have_seen(self, project_ids: Collection[str]) -> None:
+        """Take note that nobody has to look at these projects any more before the wave begins."""
+        if self._waves.saw(project_ids):
+            self._admit()
+
+    def _waiting(self) -> Iterator[int]:
+        """Yield who of the current wave waits for a turn."""
+        for position in self._waves.current.targets:
             if self._phases[position] is Phase.WAITING and position not in self._findings:
                 yield position
 
-    def _admit(self, wave: int) -> None:
+    def _admit(self) -> None:
         # In the order in which they go: a lane is known by its first when it is put in line.
-        for position in sorted(self._waiting_in(wave), key=lambda one: not self._goes_first(one)):
+        for position in sorted(self._waiting(), key=lambda one: not self._goes_first(one)):
             self._line_up(position)
 
     def _goes_first(self, position: int) -> bool:
@@ -854,16 +781,9 @@ class Campaign:
 
     def _begin_soak(self, event: WaveSoaking) -> None:
         wave = self.plan.waves[event.wave]
-        self._soak_ends_at = event.at + wave.soak
+        self._waves.soak(event.at)
         restarted = (p for p in wave.targets if self._outcomes.get(p) is Outcome.RESTARTED)
-        self._looks.begin_soak(restarted, event.at, self._soak_ends_at)
-
-    def _end_soak(self, event: WaveFinished) -> None:
-        self._soak_ends_at = None
-        self._looks.end_soak()
-        self._is_open = False
-        self._waves_done = event.wave + 1
-        self._gatekeeper.forget(event.at)
+        self._looks.begin_soak(restarted, event.at, event.at + wave.soak)
 
     # ----------------------------------------------------------------------------------- looks
 
@@ -881,7 +801,7 @@ class Campaign:
         elif self.health is not None:
             self.health.move_to(self.limits)
         self.lanes = self.lanes.under(self.limits, self.plan.targets, self._lines_up_down)
-        self._shrink()
+        self._failures.shrink(self.limits)
         self._is_counted = True
         self.take_note_of(starts, now)
         if is_new:
@@ -958,18 +878,13 @@ class Campaign:
                 position, now + (doubling(1.0, 1) if retry_after is None else retry_after)
             )
             return
-        tries = self._tries_of(position)
-        tries.unread += 1
-        if tries.unread >= MOST_TRIES:
+        turn = self._attempts.fail_to_read(position)
+        if turn.outcome is not None:
             self._findings[position] = TargetEnded(
-                at=now,
-                target=position,
-                outcome=Outcome.REFUSED,
-                reason="cannot be read",
-                error=error,
+                at=now, target=position, outcome=turn.outcome, reason=turn.reason, error=error
             )
         else:
-            self._put_back(position, now + doubling(1.0, tries.unread))
+            self._put_back(position, now + turn.wait)
 
     def fail_to_observe(
         self, project_id: str, error: ErrorInfo, now: float, retry_after: float | None = None
@@ -979,7 +894,7 @@ class Campaign:
         is_given_up = self._looks.missed(project_id, error, now, retry_after)
         is_unauthorized = error.error_class == UNAUTHORIZED
         if is_unauthorized:
-            self._find_account_refused(watch.first, error, now)
+            self._find_account_refused(project_id, error, now)
         if is_given_up:
             self._open_door(project_id, math.inf, now)
             self._have_seen((project_id,))
@@ -991,7 +906,7 @@ class Campaign:
 
     def _look_again(self, project_id: str, now: float) -> None:
         """Decide anew when the project is looked at next."""
-        survey_at = now if project_id in self._unseen else math.inf
+        survey_at = now if project_id in self._waves.unseen else math.inf
         if self.health is not None and self.stopping is None and self._anybody_waits():
             survey_at = min(survey_at, now + LOOK_EVERY)
         self._looks.again(self._looks.at(project_id), now, self._findings, survey_at=survey_at)
@@ -1047,74 +962,29 @@ class Campaign:
         return Record(ended) if ended is not None else None
 
     def _stop(self, now: float) -> Record | None:
-        reason = None
-        (error_class, code), times = self._same_refusals
         if self.stopping is not None:
             return None
-        if self._harmed_canary:
-            reason = "a failure in the canary"
-        elif self.failures > self.allowed:
-            reason = f"max_failures: {self.failures} failed, {self.allowed} allowed"
-        elif times >= SAME_REFUSALS:
-            reason = f"correlated: {times} refusals in a row, all {code or error_class}"
-        elif any(self._left_out) and not self._others_are_left():
-            words = (f"{name}: {why}" for name, why in self._refused_accounts.items())
-            reason = f"credential refused: {'; '.join(words)}"
-        else:
-            reason = self._why_window_is_over(now)
+        reason = self._failures.why_stop()
+        if reason is None:
+            if self._waves.is_anybody_left_out and not self._waves.is_anybody_else_left:
+                reason = self._accounts.why_stop()
+            else:
+                reason = self._why_window_is_over(now)
         return Record(RunStopping(at=now, reason=reason, by="orchestrator")) if reason else None
 
-    def _others_are_left(self) -> bool:
-        """Whether anybody waits, is under way, or soaks, whose credential is good.
-
-        Who is under way may yet have to wait again; a stop would take back what was just granted.
-        """
-        left = sum(self._left_in_wave[self._waves_done :])
-        left_out = sum(len(out) for out in self._left_out[self._waves_done :])
-        return left > left_out or self._soak_ends_at is not None
-
     def _turn_wave(self, now: float) -> Record | None:
-        number = self._waves_done
-        if self.stopping is not None or number == len(self.plan.waves):
+        waves = self._waves
+        if self.stopping is not None or waves.are_over:
             return None
-        if not self._is_open:
-            if self._needs_word(number):
-                return Record(self._pause_before(number, now))
-            return None if self.hold(now) else Record(WaveOpened(at=now, wave=number))
-        if self._left_in_wave[number] > len(self._left_out[number]):
-            return None
-        if self._soak_ends_at is None:
-            return Record(
-                WaveSoaking(at=now, wave=number)
-                if self._has_to_soak(number)
-                else WaveFinished(at=now, wave=number)
-            )
-        is_over = now >= self._looks.soaked_at()
-        return Record(WaveFinished(at=now, wave=number)) if is_over else None
-
-    def _needs_word(self, number: int) -> bool:
-        """Whether the wave waits for a word that nobody has asked for yet."""
-        is_asked = self._standing.asked_before == number or self.paused is not None
-        return self.policy.confirm_waves and number > 0 and not is_asked and self.left_in_wave > 0
-
-    def _pause_before(self, number: int, now: float) -> RunPaused:
-        before, wave = self.plan.waves[number - 1], self.plan.waves[number]
-        ended = Counter(self._outcomes[p].value for p in before.targets if p in self._outcomes)
-        said = ", ".join(f"{count} {outcome}" for outcome, count in ended.items())
-        name = before.name if before.name.startswith("wave ") else f"wave {before.name}"
-        reason = (
-            f"{name} is done: {said}; wave {number + 1} of {len(self.plan.waves)} "
-            f"({wave.name}, {self.left_in_wave}) waits for a word"
-        )
-        return RunPaused(at=now, by="orchestrator", reason=reason, wave=number)
-
-    def _has_to_soak(self, number: int) -> bool:
-        wave = self.plan.waves[number]
-        touched = {Outcome.RESTARTED, Outcome.ACCEPTED}
-        return wave.soak > 0 and any(self._outcomes.get(p) in touched for p in wave.targets)
+        if waves.is_open:
+            event = waves.turn(now, self._outcomes, self._looks.soaked_at())
+            return Record(event) if event is not None else None
+        if self.paused is None and waves.needs_word(self._standing.asked_before):
+            return Record(waves.pause(now, self._outcomes))
+        return None if self.hold(now) else Record(WaveOpened(at=now, wave=waves.number))
 
     def _start(self, now: float) -> Command | None:
-        if self.stopping is not None or self._soak_ends_at is not None or not self._is_open:
+        if self.stopping is not None or not self._waves.admits:
             return None
         if self.hold(now) is not None:
             return None
@@ -1130,7 +1000,7 @@ class Campaign:
         """Decide by its baseline about a target that every limit lets through."""
         target = self.plan.targets[position]
         if self.opening.is_late(self._kinds[position], now):
-            self._late.add(position)
+            self._waves.late.add(position)
             return self._stop(now)
         other = self._elsewhere.get((target.project_id, target.cluster_id))
         if other is not None and (other.ended_at is None or other.ended_at > now):
@@ -1159,9 +1029,8 @@ class Campaign:
         )
 
     def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
-        tries = self._tries.get(position)
         is_busy, is_ready = state.is_busy, state.is_ready
-        if is_busy and tries is not None and tries.lost:
+        if is_busy and self._attempts.lost(position):
             reason = f"asked before without an answer, and busy now: {state.describe()}"
             error = ErrorInfo(error_class="unconfirmed", message=reason)
             return self._ended_here(now, position, Outcome.UNKNOWN, reason, error)
@@ -1174,7 +1043,7 @@ class Campaign:
             # It was down when it lined up, and passed the limit on that; now it waits for room.
             self._line_up(position)
             return None
-        attempt = self._attempts.get(position, 0) + 1
+        attempt = self._attempts.next_number(position)
         return Restart(
             RestartRequested(
                 at=now,

@@ -24,6 +24,9 @@ from dataclasses import dataclass, field, replace
 from orchestrator.commands import Look, LookAt
 from orchestrator.judgement import Judge, Track
 from orchestrator.model import (
+    THROTTLED,
+    UNAUTHORIZED,
+    UNAVAILABLE,
     ClusterState,
     ErrorInfo,
     Phase,
@@ -44,15 +47,6 @@ BLIND_LOOKS = 5
 
 BLIND_FOR = 600.0
 """Seconds without a look that succeeds after which a project is given up that was seen before."""
-
-UNAUTHORIZED = "unauthorized"
-"""The class of errors that says: the credential was not accepted; not all of them are a 401."""
-
-UNAVAILABLE = "unavailable"
-"""The class of errors that says: not at present, and nothing was done."""
-
-THROTTLED = "throttled"
-"""The class of errors that says: not so fast."""
 
 PASSING = frozenset({"busy", THROTTLED, UNAVAILABLE, "server_error", "lost", UNAUTHORIZED})
 """Classes of errors that may be over when it is tried again, whatever their status says."""

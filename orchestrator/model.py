@@ -272,6 +272,16 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 # --------------------------------------------------------------------------- what an answer means
 
 
+UNAUTHORIZED = "unauthorized"
+"""The `error_class` that says: the credential was not accepted; not all of them are a 401."""
+
+UNAVAILABLE = "unavailable"
+"""The `error_class` that says: not at present, and nothing was done."""
+
+THROTTLED = "throttled"
+"""The `error_class` that says: not so fast."""
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What went wrong, as the report prints it; never with a header or a token.
 

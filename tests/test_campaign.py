@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.campaign import MOST_TRIES, SAME_REFUSALS, Campaign
+from orchestrator.attempts import MOST_TRIES
+from orchestrator.campaign import Campaign
 from orchestrator.commands import AskGate, Command, Look, LookAt, Record, Restart
 from orchestrator.errors import ImpossibleEventError
+from orchestrator.failures import SAME_REFUSALS
 from orchestrator.judgement import TAKEN_OVER
 from orchestrator.limits import Concurrency, Rate, Start, StartChange, Unavailable
 from orchestrator.looks import BLIND_FOR, FRESH_FOR

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.campaign import MOST_TRIES
+from orchestrator.attempts import MOST_TRIES
 from orchestrator.css.answers import read_answer
 from orchestrator.css.codes import BY_CODE, BY_CODE_AND_STATUS
 from orchestrator.limits import Concurrency

@@ -110,6 +110,7 @@ class Campaign:
         *,
         accounts: Mapping[str, str] = MappingProxyType({}),
         durations: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        expected: Sequence[float] = (),
         same_until: Callable[[Target], float] = lambda _: -math.inf,
     ) -> None:
         """Replay what happened so far.
@@ -120,11 +121,14 @@ class Campaign:
             history: its events up to now.
             accounts: the name of the credential that each project uses.
             durations: by kind, how long finished restarts took in earlier runs, in seconds.
+            expected: for how many seconds each restart is expected to hold its slot, for those who
+                say when all is over; without it, all as long as each other.
             same_until: up to when a cluster is known to look as it does now; who can know that, as
                 a rehearsal does, is spared the looks that would show nothing new.
         """
         self.run_id = run_id
         self.plan = plan
+        self.expected = expected or [plan.policy.expected_duration] * len(plan.targets)
         self.policy = _policy_after(plan.policy, history)
         self.paces = Paces(accounts)
         self._judge = Judge(plan)

@@ -33,6 +33,7 @@ from orchestrator.config import CloudSettings, Settings, load_settings, user_con
 from orchestrator.css import CssClient, Prompt
 from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
 from orchestrator.errors import ExitCode, LeaseError, UsageError
+from orchestrator.experience import expected_seconds
 from orchestrator.fleet import Fleet
 from orchestrator.gate import CommandGate
 from orchestrator.history import (
@@ -365,6 +366,7 @@ async def carry_out(
             history,
             accounts=accounts,
             durations={kind: durations.whole for kind, durations in known.items()},
+            expected=expected_seconds(plan.targets, known, plan.policy.expected_duration),
         )
         campaign.take_note_of(others, store.clock.now())
         _show_to(campaign, found, store.clock.now())

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from orchestrator.campaign import Campaign
 from orchestrator.config import Settings
 from orchestrator.errors import JournalError, UsageError
+from orchestrator.experience import expected_seconds
 from orchestrator.history import durations_of, open_journal
 from orchestrator.journal import LeaseRecord, RunRecord, RunState, RunSummary, Store
 from orchestrator.judgement import Track
@@ -201,6 +202,7 @@ class Lookout:
         self._record = record
         self._history: list[Event] = []
         self._durations: Mapping[str, Sequence[float]] = {}
+        self._expected: Sequence[float] = ()
 
     async def look(self) -> Status:
         """Read what is new, and return how the run stands."""
@@ -210,12 +212,15 @@ class Lookout:
         if not self._durations:
             known = await durations_of(store, record.world)
             self._durations = {kind: durations.whole for kind, durations in known.items()}
+            usual = record.plan.policy.expected_duration
+            self._expected = expected_seconds(record.plan.targets, known, usual)
         run = next(run for run in await store.runs() if run.run_id == record.run_id)
         starts = await store.counting(record.world, self._horizon())
         now = store.clock.now()
         campaign = Campaign(
             record.run_id, record.plan, self._history,
             accounts=_accounts_of(record), durations=self._durations,
+            expected=self._expected,
         )  # fmt: skip
         campaign.take_note_of((one for one in starts if one.run_id != record.run_id), now)
         campaign.believe_looks(now)

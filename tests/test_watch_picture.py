@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -70,10 +70,11 @@ class Hand:
         canary: int = 0,
         waves: tuple[str, ...] = (),
         policy: Policy | None = None,
+        expected: Sequence[float] = (),
     ) -> None:
         policy = policy or Policy(limits=limits, max_failures=Portion(3), stable_for=0.0)
         plan = make_plan(targets, policy, canary=Portion(canary), soak=soak, waves=waves)
-        self.campaign = Campaign("2026-11-23-7k3f", plan)
+        self.campaign = Campaign("2026-11-23-7k3f", plan, expected=expected)
         self.tally = Tally(self.campaign)
         self.looks: list[str] = []
         self.events: list[Event] = []
@@ -438,6 +439,19 @@ def test_time_left_counts_waves_soaks_and_narrow_limits() -> None:
         narrow.end(target, target * 60.0 + 60.0)
         narrow.start(target * 60.0 + 60.0)
     assert narrow.left(180.0) == pytest.approx(max(17 * 60.0, 5 * 600.0 + 60.0))
+
+
+def test_time_left_goes_by_what_is_left() -> None:
+    """After the longest the others will not take as long; who was twice as slow stays so."""
+    hand = Hand(fleet(7), Concurrency(3), expected=[300.0] * 3 + [100.0] * 4)
+    hand.start(0.0)
+    for target in range(3):
+        hand.end(target, 600.0)
+    assert hand.left(600.0) == pytest.approx(4 * 200.0 / 3)
+    hand.start(600.0)
+    for target in range(3, 6):
+        hand.end(target, 800.0)
+    assert hand.left(800.0) == pytest.approx(200.0)
 
 
 def test_time_left_counts_the_soak_that_goes_on() -> None:

@@ -104,6 +104,14 @@ class Tally:
         """When this runner took up the run."""
         self.finished_restarts = 0
         self._restart_seconds = 0.0
+        self._expected_seconds = 0.0
+        """What was expected of the restarts that have finished."""
+        self._left_seconds = sum(
+            seconds
+            for position, seconds in enumerate(campaign.expected)
+            if position not in campaign.outcomes
+        )
+        """What is expected of the targets that have not ended."""
         self._plan = plan
         self._wave_of = _wave_of(plan)
         self.left_in_wave = [len(wave.targets) for wave in plan.waves]
@@ -139,6 +147,7 @@ class Tally:
         if event.outcome in {Outcome.RESTARTED, Outcome.ACCEPTED}:
             self.finished_restarts += 1
             self._restart_seconds += seconds
+            self._expected_seconds += self._campaign.expected[event.target]
 
     def _measure(self, policy: Policy) -> None:
         """Keep what the limits of now make worth knowing."""
@@ -154,10 +163,17 @@ class Tally:
 
     @property
     def mean_duration(self) -> float | None:
-        """How long a restart took on average, in seconds, once enough of them have ended."""
+        """How many seconds a restart that is left will take on average, once enough have ended.
+
+        It is what was expected of it, corrected by how those that ended kept to what was expected
+        of them: an order that begins with the longest says little of the others by itself.
+        """
+        left = self.total - self.ended
         if self.finished_restarts < ENOUGH:
             return None
-        return self._restart_seconds / self.finished_restarts
+        if not left:
+            return self._restart_seconds / self.finished_restarts
+        return self._restart_seconds / self._expected_seconds * self._left_seconds / left
 
     def saw(self, event: Event) -> None:
         """Take note of an event, after the campaign did."""
@@ -215,6 +231,7 @@ class Tally:
         position = event.target
         self.counts[event.outcome] += 1
         self.ended += 1
+        self._left_seconds -= self._campaign.expected[position]
         self.left_in_wave[self._wave_of[position]] -= 1
         for crowd in self.crowds:
             crowd.leave(self._plan.targets[position])
@@ -230,6 +247,7 @@ class Tally:
             self.counts[event.outcome] += 1
             return
         self.ended -= 1
+        self._left_seconds += self._campaign.expected[event.target]
         self.left_in_wave[self._wave_of[event.target]] += 1
         for crowd in self.crowds:
             crowd.come_back(self._plan.targets[event.target])
@@ -586,11 +604,12 @@ def target_words(target: Target, width: int) -> str:
 def time_left(campaign: Campaign, now: float, tally: Tally) -> float | None:
     """Return in about how many seconds the run will be over; None while that is anybody's guess.
 
-    It is the longest of what each limit needs by itself, given how long restarts took so far on
-    average: slots (targets left, wave by wave, and the soaks), rates of the fleet (the last start
-    comes whole windows after one that is known), and for each narrow limit the value with most
-    targets left. Skips, throttling and other runs are not foreseen. None until `ENOUGH` restarts
-    have ended, and when everything that runs takes longer than the average.
+    It is the longest of what each limit needs by itself, given how long those that are left will
+    take on average (`Tally.mean_duration`): slots (targets left, wave by wave, and the soaks),
+    rates of the fleet (the last start comes whole windows after one that is known), and for each
+    narrow limit the value with most targets left. Skips, throttling and other runs are not
+    foreseen. None until `ENOUGH` restarts have ended, and when everything that runs takes longer
+    than the average.
     """
     mean = tally.mean_duration
     if mean is None or campaign.aborted or campaign.paused is not None:

@@ -1,7 +1,9 @@
 """Whole runs over real HTTP against the simulator; its trace judges the promises."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -91,6 +93,26 @@ def judged(folder: Path, settings: Settings) -> Judgement:
         rates=[limit for limit in limits if isinstance(limit, Rate)],
         reported_job_ids=report_of(folder)["job_ids"],
     )
+
+
+def test_a_run_from_python_learns_from_the_journal(tmp_path: Path) -> None:
+    """Spread, the cluster that took long in an earlier real run starts first in the next one."""
+    slowest = invent_targets(3, 1, 5)[2]
+    scenario = (
+        '[restart]\nduration = "300ms"\nbusy_after = "0ms"\n'
+        f'[[cluster]]\nmatch = "{slowest.cluster_id}"\nrestart = {{duration = "2s"}}\n'
+    )
+    settings = settings_for(tmp_path, limits__max_concurrency=("1",), waves__order="spread")
+    first_started = []
+    for _ in range(2):
+        run(tmp_path, settings, scenario=scenario, clusters=3, projects=1)
+        # As if the simulator had been the real service.
+        with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as journal, journal:
+            journal.execute("UPDATE run SET world = ''")
+        first = min(report_of(tmp_path)["targets"], key=lambda one: one["granted_at"])
+        first_started.append(first["cluster_id"])
+    assert first_started[0] != slowest.cluster_id
+    assert first_started[1] == slowest.cluster_id
 
 
 def test_two_hundred_clusters_with_troubles(tmp_path: Path) -> None:

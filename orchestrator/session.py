@@ -160,6 +160,7 @@ async def restart_fleet(
     Raises:
         UsageError: the fleet or the settings do not make a plan, or a run of the same plan is not
             finished; nothing was sent.
+        LeaseError: somebody works on a run of the same plan; nothing was sent.
         JournalError: the journal cannot be opened, read or written; nothing was sent.
     """
     if not isinstance(fleet, Fleet):
@@ -207,6 +208,7 @@ async def run_plan(
 
     Raises:
         UsageError: a run of the same plan is not finished, or nobody agreed; nothing was sent.
+        LeaseError: somebody works on a run of the same plan; nothing was sent.
         UnfitError: kinds of restart do not fit their clusters; nothing was restarted.
         JournalError: the journal cannot be opened or written; nothing was sent.
     """

@@ -28,7 +28,7 @@ from orchestrator.errors import ConfigError, ExitCode, UsageError
 from orchestrator.experience import Durations, count_known
 from orchestrator.fleet import Fleet, Format, read_fleet
 from orchestrator.history import find_unfinished, known_for_order
-from orchestrator.journal import RunState, RunSummary
+from orchestrator.journal import RunState, RunSummary, is_unfinished
 from orchestrator.limits import FLEET, Unavailable
 from orchestrator.model import WHOLE
 from orchestrator.plan import Plan, Window
@@ -151,12 +151,9 @@ def _look_for_places(plan: Plan, settings: Settings, *, is_dry: bool) -> None:
 def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
     """Offer to resume the run of the same plan that is not finished."""
     run_id = unfinished.run_id
-    what = f"run {run_id} of the same plan is {unfinished.state}"
     if unfinished.state is RunState.RUNNING or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            f"{what}; nothing was sent. `orchestrator resume {run_id}` goes on with it, "
-            "--new begins anew and restarts again what it has restarted"
-        )
+        raise is_unfinished(unfinished)
+    what = f"run {run_id} of the same plan is {unfinished.state}"
     click.echo(f"{what}. Go on with it? Type yes, or no to leave: ", err=True, nl=False)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError("nothing was sent; --new begins anew")

@@ -13,6 +13,7 @@ from orchestrator.journal.store import (
     RunState,
     RunSummary,
     Store,
+    is_unfinished,
 )
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "SqliteStore",
     "SteadyClock",
     "Store",
+    "is_unfinished",
     "open_store",
 ]

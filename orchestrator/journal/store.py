@@ -24,7 +24,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from orchestrator.errors import ImpossibleEventError, JournalError, UsageError
+from orchestrator.errors import (
+    ImpossibleEventError,
+    JournalError,
+    LeaseError,
+    OrchestratorError,
+    UsageError,
+)
 from orchestrator.journal.lease import LEASE_TTL, LeaseRecord
 from orchestrator.limits import Start
 from orchestrator.model import (
@@ -218,6 +224,7 @@ class Store(Protocol):
             alone: refuse it while another run of the same plan and world is not finished.
 
         Raises:
+            LeaseError: it is not alone, and somebody works on the other; nothing of it was kept.
             UsageError: it is not alone; nothing of it was kept.
             JournalError: nothing of it was kept.
         """
@@ -340,15 +347,26 @@ def refuse_second(record: RunRecord, others: Iterable[RunSummary]) -> None:
     """Refuse a run while another of the same plan is not finished.
 
     Raises:
-        UsageError: there is one; says what can be done.
+        LeaseError: there is one, and somebody works on it.
+        UsageError: there is one that can be resumed.
     """
     for other in others:
         if other.plan_id == record.plan.plan_id and other.state is not RunState.FINISHED:
-            raise UsageError(
-                f"run {other.run_id} of the same plan is {other.state}; nothing was sent. "
-                f"`orchestrator resume {other.run_id}` goes on with it, --new begins anew and "
-                "restarts again what it has restarted"
-            )
+            raise is_unfinished(other)
+
+
+def is_unfinished(other: RunSummary) -> OrchestratorError:
+    """Return the error that says which run of the same plan is not finished, and what can be done.
+
+    Who is at work there is not to be helped by a second runner.
+    """
+    what = f"run {other.run_id} of the same plan is {other.state}; nothing was sent"
+    anew = "--new begins anew and restarts again what it has restarted"
+    if other.state is RunState.RUNNING:
+        return LeaseError(
+            f"{what}. `orchestrator status {other.run_id}` shows how far it is; {anew}"
+        )
+    return UsageError(f"{what}. `orchestrator resume {other.run_id}` goes on with it, {anew}")
 
 
 def restarted_after(events: Iterable[Event], at: float) -> set[int]:

@@ -196,8 +196,9 @@ def test_a_second_runner_is_told_who_works_on_the_run(tmp_path: Path) -> None:
         assert start(tmp_path, "resume", "--journal", "journal.db").wait(30) == (
             ExitCode.UNAVAILABLE
         ), said(tmp_path)
-        assert start(tmp_path, *arguments).wait(30) == ExitCode.USAGE
+        assert start(tmp_path, *arguments).wait(30) == ExitCode.UNAVAILABLE
         assert run.wait(60) == ExitCode.OK
     assert "pid" in said(tmp_path)
     assert "of the same plan is running" in said(tmp_path)
+    assert "`orchestrator status " in said(tmp_path)
     assert judge(read_trace(tmp_path / "trace.jsonl")).twice == ()

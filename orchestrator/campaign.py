@@ -13,24 +13,24 @@ Rules:
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from orchestrator.accounts import Accounts
 from orchestrator.attempts import Attempts
-from orchestrator.commands import AskGate, Command, Look, LookAt, Record, Restart
+from orchestrator.commands import AskGate, Command, Record, Restart
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.failures import Failures
 from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.health import LOOK_EVERY, Health
 from orchestrator.judgement import Judge, Track
 from orchestrator.lanes import Lanes
-from orchestrator.limits import Limits, Start, Unavailable, change_of
+from orchestrator.limits import Limits, Start
 from orchestrator.looks import FRESH_FOR, Looks
 from orchestrator.model import (
     THROTTLED,
     UNAUTHORIZED,
     AccountRefused,
-    AnswerArrivedLate,
     Cause,
     ClusterState,
     ErrorInfo,
@@ -70,24 +70,14 @@ from orchestrator.model import (
 from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces, doubling
 from orchestrator.plan import Plan, Policy, Unhealthy, changed_policy
+from orchestrator.progress import Progress
 from orchestrator.span import format_moment
+from orchestrator.starts import Starts
 from orchestrator.waves import Waves
 from orchestrator.window import Durations, Opening
 
 STALE_INTENT = 10.0
 """Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
-
-LEGAL: Mapping[Phase, frozenset[type[TargetEvent]]] = {
-    Phase.WAITING: frozenset({RestartRequested, TargetEnded}),
-    Phase.ISSUING: frozenset(
-        {RestartAnswered, RestartWithdrawn, RestartBegan, RestartDisproved, TargetEnded}
-    ),
-    Phase.ACCEPTED: frozenset({RestartBegan, TargetEnded}),
-    Phase.RESTARTING: frozenset({RestartSettling, TargetEnded}),
-    Phase.SETTLING: frozenset({RestartUnsettled, TargetEnded}),
-    Phase.ENDED: frozenset({TargetRelapsed, TargetResolved}),
-}  # fmt: skip
-"""Which events may meet a target in which phase; whatever is missing raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +122,16 @@ class Campaign:
         self.policy = _policy_after(plan.policy, history)
         self.paces = Paces(accounts)
         self._judge = Judge(plan)
-        self._begin_to_count()
+        self._starts = Starts(run_id, plan, self.policy, self.paces)
+        self._progress = Progress(plan.targets)
         self._failures = Failures(self.policy, len(plan.targets))
         self._standing = Standing(plan.policy)
-        self._asked_skips: set[int] = set()
-        self._phases = [Phase.WAITING] * len(plan.targets)
-        self._outcomes: dict[int, Outcome] = {}
-        self._unresolved: dict[int, Track] = {}
-        """What is known of targets that ended as unknown: somebody may still tell."""
-        self._tracks: dict[int, Track] = {}
         self._attempts = Attempts(plan.policy.poll_every)
         self._waves = Waves(plan)
-        self._looks = Looks(plan, self._judge, self._tracks, same_until)
+        self._looks = Looks(plan, self._judge, self._progress.tracks, same_until)
         self._accounts = Accounts(self.paces, self._looks.projects)
         self._findings: dict[int | str, Event] = {}
         """What has to be recorded, by position; of an account by its name."""
-        self._elsewhere: dict[tuple[str, str], Start] = {}
         self._kinds = plan.kinds()
         self.opening = Opening(
             self.policy.window,
@@ -164,19 +148,6 @@ class Campaign:
         if self._waves.admits:
             self._let_in(-math.inf)
 
-    def _begin_to_count(self) -> None:
-        """Make limits that have counted nothing yet, and what goes by them."""
-        self._is_counted = True
-        """Whether these limits know every start that matters to them."""
-        self.limits = self._fresh_limits()
-        self.lanes = Lanes(self.limits, self.paces, self.plan.order())
-        kept = bool(self.policy.max_unavailable)
-        self.health = Health(self.plan.targets, self.limits) if kept else None
-
-    def _fresh_limits(self) -> Limits:
-        limits = (*self.policy.limits, *self.policy.max_unavailable)
-        return Limits(limits, self.plan.targets)
-
     # ------------------------------------------------------------------------------- questions
 
     @property
@@ -184,7 +155,7 @@ class Campaign:
         """Whether there is nothing left to do."""
         if self.aborted:
             return not any(True for _ in self.unanswered())
-        if self._tracks or self._findings:
+        if self._progress.tracks or self._findings:
             return False
         return self.stopping is not None or (
             self._waves.are_over and not self._waves.is_anybody_left_out
@@ -211,19 +182,34 @@ class Campaign:
         return self._standing.last_order
 
     @property
+    def limits(self) -> Limits:
+        """What is counted, and how much of it is taken."""
+        return self._starts.limits
+
+    @property
+    def lanes(self) -> Lanes:
+        """Who waits to be started."""
+        return self._starts.lanes
+
+    @property
+    def health(self) -> Health | None:
+        """Who is down without us, where a limit counts that."""
+        return self._starts.health
+
+    @property
     def tracks(self) -> Mapping[int, Track]:
         """Everything between intent and end, by position."""
-        return self._tracks
+        return self._progress.tracks
 
     @property
     def outcomes(self) -> Mapping[int, Outcome]:
         """The outcome of each target that has one, by position."""
-        return self._outcomes
+        return self._progress.outcomes
 
     @property
     def asked_skips(self) -> int:
         """How many targets were skipped because the operator asked for it."""
-        return len(self._asked_skips)
+        return len(self._progress.asked_skips)
 
     @property
     def wave(self) -> int | None:
@@ -238,7 +224,7 @@ class Campaign:
     @property
     def waiting(self) -> int:
         """How many targets have neither begun nor ended."""
-        return len(self.plan.targets) - len(self._outcomes) - len(self._tracks)
+        return self._progress.waiting
 
     @property
     def left_in_wave(self) -> int:
@@ -281,18 +267,11 @@ class Campaign:
 
     def counts(self) -> dict[Outcome, int]:
         """Return how many targets ended how; `not_started` are all the others."""
-        counts = dict.fromkeys(Outcome, 0)
-        for outcome in self._outcomes.values():
-            counts[outcome] += 1
-        counts[Outcome.NOT_STARTED] = len(self.plan.targets) - len(self._outcomes)
-        return counts
+        return self._progress.counts()
 
     def standing(self) -> dict[Outcome, int]:
         """Return how the targets stand if nobody goes on: what is under way is unknown then."""
-        counts = self.counts()
-        counts[Outcome.UNKNOWN] += len(self._tracks)
-        counts[Outcome.NOT_STARTED] -= len(self._tracks)
-        return counts
+        return self._progress.standing()
 
     @property
     def uncounted(self) -> float | None:
@@ -301,7 +280,7 @@ class Campaign:
         None if they are counted. Until they are, nothing starts: other limits may have to count
         what those before had forgotten, of ours and of others.
         """
-        if self._is_counted or self.stopping is not None or self.aborted:
+        if self._starts.are_counted or self.stopping is not None or self.aborted:
             return None
         return self.policy.longest_interval
 
@@ -311,7 +290,7 @@ class Campaign:
 
     def unanswered(self) -> Iterator[Track]:
         """Yield the intents without any answer: after a replay, nobody waits for them any more."""
-        return (track for track in self._tracks.values() if track.answer is None)
+        return self._progress.unanswered()
 
     def wake_at(self, now: float) -> float:
         """Return when to ask `due` again if no news comes first; infinity if only news can help."""
@@ -376,14 +355,8 @@ class Campaign:
             ImpossibleEventError: the event does not fit the state; a bug, never bad luck.
         """
         if isinstance(event, TargetEvent):
-            phase = self._phases[event.target]
-            if type(event) not in LEGAL[phase]:
-                if isinstance(event, AnswerArrivedLate):
-                    return  # evidence for the report; what was decided without it stays decided
-                raise ImpossibleEventError(
-                    f"{event.kind} cannot happen to {self.plan.targets[event.target]}, "
-                    f"which is {phase}"
-                )
+            if not self._progress.lets(event):
+                return
             self._findings.pop(event.target, None)
             self._apply_to_target(event)
         else:
@@ -442,11 +415,11 @@ class Campaign:
             case RestartBegan():
                 self._begin(event)
             case RestartSettling():
-                self._tracks[event.target].ready_since = event.at
-                self._move(event, Phase.SETTLING)
+                self._move(event, Phase.SETTLING).ready_since = event.at
+                self._look_soon(event)
             case RestartUnsettled():
-                self._tracks[event.target].ready_since = None
-                self._move(event, Phase.RESTARTING)
+                self._move(event, Phase.RESTARTING).ready_since = None
+                self._look_soon(event)
             case TargetRelapsed() | TargetResolved():
                 self._think_better_of(event)
             case _:
@@ -458,7 +431,7 @@ class Campaign:
             raise ImpossibleEventError(f"{event.kind} belongs before a campaign goes live")
         self._failures.forgive()
         self._failures.shrink(self.limits)
-        for position, outcome in list(self._outcomes.items()):
+        for position, outcome in list(self._progress.outcomes.items()):
             if outcome in event.again:
                 self._reopen(position)
         self._looks.end_soak()
@@ -469,7 +442,7 @@ class Campaign:
         self.policy = changed_policy(self.policy, event)
         if isinstance(event, LimitsChanged):
             self._failures.allow(self.policy)
-            self._is_counted = False
+            self._starts.are_counted = False
             return
         self.opening.window = self.policy.window
         # Whoever would not have been done by the deadline before may be by that of now.
@@ -481,13 +454,13 @@ class Campaign:
     # ---------------------------------------------------------------------------------- window
 
     def _anybody_waits(self) -> bool:
-        return self._waves.left_in_all > len(self._tracks)
+        return self._waves.left_in_all > len(self._progress.tracks)
 
     def _why_window_is_over(self, now: float) -> str | None:
         """Say why nothing that waits may start any more, if nothing may."""
         if not self.opening.window.has_end or not self._anybody_waits():
             return None
-        all_are_late = self._waves.are_all_late(len(self._tracks))
+        all_are_late = self._waves.are_all_late(len(self._progress.tracks))
         is_over = all_are_late or now >= self.opening.closes_at()
         return self.opening.why_over(now) if is_over else None
 
@@ -502,8 +475,7 @@ class Campaign:
     def _ask_gate(self, now: float) -> AskGate | None:
         waves = self._waves
         wants_to_start = waves.is_at_barrier or (len(self.lanes) and waves.soak_ends_at is None)
-        is_held = self.stopping is not None or self.paused is not None
-        if is_held or not wants_to_start or now < self.opening.opens_at():
+        if self.paused is not None or not wants_to_start or now < self.opening.opens_at():
             return None
         if now < self._gatekeeper.ask_at():
             return None
@@ -516,9 +488,7 @@ class Campaign:
         """Take its clock, and believe in every credential again: it brings those of its own."""
         self.opening.wall_offset = event.wall_offset
         for project_id in self._accounts.believe():
-            door = self.lanes.door(project_id)
-            door.shut_until = -math.inf
-            self.lanes.changed((door,), event.at)
+            self._starts.unlock_door(project_id, event.at)
         self._waves.take_back()
 
     def _find_account_refused(self, project_id: str, error: ErrorInfo | None, at: float) -> None:
@@ -531,9 +501,10 @@ class Campaign:
         self._findings.pop(event.account, None)
         projects = self._accounts.refuse(event)
         for project_id in projects:
-            self.lanes.door(project_id).shut_until = math.inf
-        for position, phase in enumerate(self._phases):
-            if phase is Phase.WAITING and self._accounts.is_refused(self._project_of(position)):
+            self._starts.shut_door(project_id, math.inf, event.at)
+        for position in range(len(self.plan.targets)):
+            is_waiting = self._progress.is_waiting(position)
+            if is_waiting and self._accounts.is_refused(self._project_of(position)):
                 self._waves.leave_out(position)
         self._have_seen(projects)
 
@@ -543,40 +514,24 @@ class Campaign:
     # ------------------------------------------------------------------------------- one start
 
     def _request(self, event: RestartRequested) -> None:
-        target = self.plan.targets[event.target]
-        start = Start(
-            run_id=self.run_id,
-            target=event.target,
-            attempt=event.attempt,
-            project_id=target.project_id,
-            cluster_id=target.cluster_id,
-            region=target.region,
-            labels=target.labels,
-            granted_at=event.at,
-        )
         track = Track(
-            start=start,
+            start=self._starts.begin(event),
             baseline=event.baseline,
             lost=self._attempts.begin(event.target, event.attempt),
             watched_until=event.at,
         )
-        self._tracks[event.target] = track
-        self._phases[event.target] = Phase.ISSUING
-        if self.health is not None:
-            self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
-        self.limits.note(start, event.at)
-        self.paces.of(target.project_id).ask(event.at)
+        self._progress.begin(track)
         self._looks.begin(track, event.at)
 
     def _answer(self, event: RestartAnswered) -> None:
-        track = self._tracks[event.target]
+        track = self._progress.tracks[event.target]
         track.answer = event.answer
         match event.answer.verdict:
             case Verdict.LOST:
                 self._looks.follow(track, event.at)
             case Verdict.ACCEPTED:
                 self._failures.accept()
-                self._speed_up(track.start.project_id, event.at)
+                self._starts.speed_up(track.start.project_id, event.at)
                 self._move(event, Phase.ACCEPTED)
                 if self.policy.wait:
                     self._looks.follow(track, event.at)
@@ -595,9 +550,7 @@ class Campaign:
             case Verdict.THROTTLED:
                 self._slow_down(event, asked_at)
             case Verdict.UNSENT:
-                door = self.lanes.door(project_id)
-                door.shut_until = max(door.shut_until, event.at + turn.wait)
-                self.lanes.changed((door,), event.at)
+                self._starts.shut_door(project_id, event.at + turn.wait, event.at)
             case Verdict.BUSY:
                 not_before = event.at + turn.wait
             case Verdict.UNAUTHORIZED:
@@ -618,33 +571,26 @@ class Campaign:
             asked_at=asked_at,
             request_id=request_id_of(self.run_id, target, event.attempt),
         )
-        self.lanes.changed((pace,), event.at)
-
-    def _speed_up(self, project_id: str, now: float) -> None:
-        pace = self.paces.of(project_id)
-        is_slowed = pace.is_slowed
-        pace.speed_up()
-        if is_slowed:
-            self.lanes.changed((pace,), now)
+        self._starts.slow_down(pace, event.at)
 
     def _begin(self, event: RestartBegan) -> None:
-        self._tracks[event.target].began_at = event.at
-        self._move(event, Phase.RESTARTING)
+        self._move(event, Phase.RESTARTING).began_at = event.at
+        self._look_soon(event)
         if not self.policy.wait:
             self._find_end(event, Outcome.ACCEPTED)
 
-    def _move(self, event: TargetEvent, phase: Phase) -> None:
-        track = self._tracks[event.target]
-        track.phase = self._phases[event.target] = phase
-        self._note(track, event)
+    def _move(self, event: TargetEvent, phase: Phase) -> Track:
+        track = self._progress.move(event.target, phase)
+        self._starts.note(track, event)
+        return track
+
+    def _look_soon(self, event: TargetEvent) -> None:
         if self.policy.wait:
-            self._looks.look_soon(track, event.at)
+            self._looks.look_soon(self._progress.tracks[event.target], event.at)
 
     def _release(self, event: TargetEvent) -> None:
         """Give back what the target holds; it is waiting again, but not yet in line."""
-        track = self._tracks.pop(event.target)
-        self._note(track, event)
-        self._phases[event.target] = Phase.WAITING
+        self._starts.note(self._progress.release(event.target), event)
         self._looks.leave(event.target)
 
     def _put_back(self, position: int, not_before: float = -math.inf) -> None:
@@ -656,7 +602,7 @@ class Campaign:
     def _think_better_of(self, event: TargetRelapsed | TargetResolved) -> None:
         match event:
             case TargetRelapsed():
-                self._outcomes[event.target] = Outcome.FAILED
+                self._progress.fail(event.target)
                 self._looks.leave_soak(event.target)
                 self._count_failure(event.target)
             case TargetResolved():
@@ -664,52 +610,35 @@ class Campaign:
 
     def _end(self, event: TargetEnded) -> None:
         position = event.target
-        track = self._tracks.get(position)
+        track = self._progress.end(event)
         if track is not None:
-            self._release(event)
-            if event.outcome is Outcome.UNKNOWN:
-                self._unresolved[position] = track
-        else:
-            self._looks.leave(position)
-        self._phases[position] = Phase.ENDED
-        self._outcomes[position] = event.outcome
+            self._starts.note(track, event)
+        self._looks.leave(position)
         kind = self._kinds[position]
         self.opening.leave(kind)
         if event.outcome is Outcome.RESTARTED and track is not None:
             self.opening.durations.note(kind, event.at - track.start.granted_at)
-        if event.asked:
-            self._asked_skips.add(position)
         self._waves.leave(position)
         if event.outcome.is_failure:
             self._count_failure(position)
-        if self.health is not None and event.outcome is Outcome.FAILED:
-            self.health.mark(position, is_down=True)
+        if event.outcome is Outcome.FAILED:
+            self._starts.fail(position)
         if event.outcome is Outcome.REFUSED:
             self._failures.refuse(event.error)
 
     def _resolve(self, event: TargetResolved) -> None:
         """Believe a person: the slot is free, and the outcome is what they say."""
-        track = self._unresolved.pop(event.target, None)
+        track = self._progress.resolve(event)
         if track is not None:
-            self._note(track, event)
+            self._starts.note(track, event)
         if event.outcome is Outcome.NOT_STARTED:
             self._reopen(event.target)
-        else:
-            self._outcomes[event.target] = event.outcome
 
     def _reopen(self, position: int) -> None:
-        del self._outcomes[position]
-        self._asked_skips.discard(position)
-        self._phases[position] = Phase.WAITING
+        self._progress.reopen(position)
         self._attempts.forget(position)
         self._waves.come_back(position)
         self.opening.come_back(self._kinds[position])
-
-    def _note(self, track: Track, event: TargetEvent) -> None:
-        change = change_of(event)
-        if change is not None:
-            track.start = track.start.after(change)
-            self.lanes.changed(self.limits.note(track.start, event.at), event.at)
 
     def _count_failure(self, position: int) -> None:
         self._failures.note(is_in_canary=self._waves.is_in_canary(position))
@@ -758,7 +687,7 @@ class Campaign:
     def _waiting(self) -> Iterator[int]:
         """Yield who of the current wave waits for a turn."""
         for position in self._waves.current.targets:
-            if self._phases[position] is Phase.WAITING and position not in self._findings:
+            if self._progress.is_waiting(position) and position not in self._findings:
                 yield position
 
     def _admit(self) -> None:
@@ -771,22 +700,17 @@ class Campaign:
 
     def _line_up(self, position: int, not_before: float = -math.inf) -> None:
         """Let a target wait for its turn."""
-        self.lanes.put(
+        self._starts.line_up(
             position,
-            self.plan.targets[position],
             not_before,
-            is_down=self._lines_up_down(position),
+            is_down=self._looks.looks_down(position),
             goes_first=self._goes_first(position),
         )
-
-    def _lines_up_down(self, position: int) -> bool:
-        """Whether a target passes the limits on what is unavailable, as it is down already."""
-        return self.health is not None and self._looks.looks_down(position)
 
     def _begin_soak(self, event: WaveSoaking) -> None:
         wave = self.plan.waves[event.wave]
         self._waves.soak(event.at)
-        restarted = (p for p in wave.targets if self._outcomes.get(p) is Outcome.RESTARTED)
+        restarted = (p for p in wave.targets if self.outcomes.get(p) is Outcome.RESTARTED)
         self._looks.begin_soak(restarted, event.at, event.at + wave.soak)
 
     # ----------------------------------------------------------------------------------- looks
@@ -796,17 +720,8 @@ class Campaign:
 
         Whoever waits goes on waiting, in the same order.
         """
-        self.limits = self._fresh_limits()
-        is_new = self.health is None and bool(self.policy.max_unavailable)
-        if is_new:
-            self.health = Health(self.plan.targets, self.limits)
-        elif not self.policy.max_unavailable:
-            self.health = None
-        elif self.health is not None:
-            self.health.move_to(self.limits)
-        self.lanes = self.lanes.under(self.limits, self.plan.targets, self._lines_up_down)
+        is_new = self._starts.change_limits(self.policy, self._looks.looks_down)
         self._failures.shrink(self.limits)
-        self._is_counted = True
         self.take_note_of(starts, now)
         if is_new:
             self._begin_to_survey(now)
@@ -820,21 +735,11 @@ class Campaign:
             else:
                 self._note_health(watch.project_id, watch.seen_at, now)
                 self._looks.survey(watch.project_id, now)
-        if self.health is not None:
-            self.health.fade(now, self._tracks.keys())
+        self._starts.fade(now, self._progress.tracks.keys())
 
     def take_note_of(self, starts: Iterable[Start], now: float) -> None:
         """Count what was started, and leave alone what other runs have under way."""
-        for start in starts:
-            if start.run_id == self.run_id:
-                self.limits.note(start, now)
-                continue
-            cluster = (start.project_id, start.cluster_id)
-            self.lanes.changed(self.limits.note(start, now), now)
-            if not start.returned and (start.ended_at is None or start.ended_at > now):
-                self._elsewhere[cluster] = start
-            else:
-                self._elsewhere.pop(cluster, None)
+        self._starts.take_note_of(starts, now)
 
     def observe(
         self, project_id: str, states: Mapping[str, ClusterState], began_at: float, now: float
@@ -842,14 +747,14 @@ class Campaign:
         """Take note of what a list call showed that was sent at `began_at`."""
         for event in self._looks.saw(project_id, states, began_at, now, self._findings):
             self._findings[event.target] = event
-        self._open_door(project_id, began_at + FRESH_FOR, now)
+        self._starts.open_door(project_id, began_at + FRESH_FOR, now)
         self._note_health(project_id, began_at, now)
         self._have_seen((project_id,))
         self._look_again(project_id, now)
 
     def observe_one(self, position: int, state: ClusterState, began_at: float, now: float) -> None:
         """Take note of what a detail call showed that was sent at `began_at`."""
-        if position in self._tracks:
+        if position in self._progress.tracks:
             event = None
             if position not in self._findings:
                 event = self._looks.judged(position, state, began_at, now)
@@ -857,12 +762,14 @@ class Campaign:
                 self._findings[position] = event
         elif self._looks.comes_back(position):
             self._looks.saw_one(position, state, began_at)
-            self._open_door(self.plan.targets[position].project_id, began_at + FRESH_FOR, now)
+            self._starts.open_door(
+                self.plan.targets[position].project_id, began_at + FRESH_FOR, now
+            )
             self._put_back(position)
 
     def miss(self, position: int, error: ErrorInfo) -> None:
         """Take note that the service does not know this cluster, or not for us."""
-        track = self._tracks.get(position)
+        track = self._progress.tracks.get(position)
         if track is not None:
             # It may be a passing thing of a cluster on its way; the deadline decides.
             track.moved = True
@@ -875,7 +782,7 @@ class Campaign:
         self, position: int, error: ErrorInfo, now: float, retry_after: float | None = None
     ) -> None:
         """Take note that a detail call gave nothing usable."""
-        if position in self._tracks or not self._looks.comes_back(position):
+        if position in self._progress.tracks or not self._looks.comes_back(position):
             return
         if error.error_class == THROTTLED:
             self._put_back(
@@ -900,7 +807,7 @@ class Campaign:
         if is_unauthorized:
             self._find_account_refused(project_id, error, now)
         if is_given_up:
-            self._open_door(project_id, math.inf, now)
+            self._starts.open_door(project_id, math.inf, now)
             self._have_seen((project_id,))
             self._note_health(project_id, math.inf, now)
         self._look_again(project_id, now)
@@ -916,27 +823,10 @@ class Campaign:
         self._looks.again(self._looks.at(project_id), now, self._findings, survey_at=survey_at)
 
     def _note_health(self, project_id: str, at: float, now: float) -> None:
-        """Take note of who is down in a project, but for those who hold a slot in any case."""
-        if self.health is None:
-            return
-        down = {}
-        for position in self.health.positions_of(project_id):
-            if not self._holds_a_slot(position, now):
-                state = self._looks.state_of(position)
-                down[position] = state is not None and not state.is_ready
-        self.lanes.changed(self.health.look(project_id, down, at), now)
-
-    def _holds_a_slot(self, position: int, now: float) -> bool:
-        if position in self._tracks or self._held_until(position, now) is not None:
-            return True
-        target = self.plan.targets[position]
-        other = self._elsewhere.get((target.project_id, target.cluster_id))
-        return other is not None and (other.ended_at is None or other.ended_at > now)
-
-    def _open_door(self, project_id: str, until: float, now: float) -> None:
-        door = self.lanes.door(project_id)
-        door.fresh_until = until
-        self.lanes.changed((door,), now)
+        """Take note of who is down in a project."""
+        states = self._looks.at(project_id).states
+        holds_a_slot = partial(self._progress.holds_a_slot, now=now)
+        self._starts.see(project_id, states, holds_a_slot, at=at, now=now)
 
     # ------------------------------------------------------------------------------- decisions
 
@@ -951,14 +841,12 @@ class Campaign:
             return Record(finding if finding.at == now else replace(finding, at=now))
         if self.aborted:
             return None
-        return (
-            self._give_up(now)
-            or self._stop(now)
-            or self._ask_gate(now)
-            or self._turn_wave(now)
-            or self._start(now)
-            or self._look(now)
-        )
+        command: Command | None = self._give_up(now)
+        if command is None and self.stopping is None:
+            command = (
+                self._stop(now) or self._ask_gate(now) or self._turn_wave(now) or self._start(now)
+            )
+        return command or self._looks.next(now, self.lanes.wanted)
 
     def _give_up(self, now: float) -> Record | None:
         """End what could not be seen for so long that its deadline has passed."""
@@ -966,8 +854,6 @@ class Campaign:
         return Record(ended) if ended is not None else None
 
     def _stop(self, now: float) -> Record | None:
-        if self.stopping is not None:
-            return None
         reason = self._failures.why_stop()
         if reason is None:
             if self._waves.is_anybody_left_out and not self._waves.is_anybody_else_left:
@@ -978,22 +864,19 @@ class Campaign:
 
     def _turn_wave(self, now: float) -> Record | None:
         waves = self._waves
-        if self.stopping is not None or waves.are_over:
+        if waves.are_over:
             return None
         if waves.is_open:
-            event = waves.turn(now, self._outcomes, self._looks.soaked_at())
+            event = waves.turn(now, self._progress.outcomes, self._looks.soaked_at())
             return Record(event) if event is not None else None
         if self.paused is None and waves.needs_word(self._standing.asked_before):
-            return Record(waves.pause(now, self._outcomes))
+            return Record(waves.pause(now, self._progress.outcomes))
         return None if self.hold(now) else Record(WaveOpened(at=now, wave=waves.number))
 
     def _start(self, now: float) -> Command | None:
-        if self.stopping is not None or not self._waves.admits:
+        if not self._waves.admits or self.hold(now) is not None:
             return None
-        if self.hold(now) is not None:
-            return None
-        if self.health is not None:
-            self.health.fade(now, self._tracks.keys())
+        self._starts.fade(now, self._progress.tracks.keys())
         while (position := self.lanes.next(now)) is not None:
             command = self._consider(position, now)
             if command is not None:
@@ -1002,12 +885,11 @@ class Campaign:
 
     def _consider(self, position: int, now: float) -> Command | None:
         """Decide by its baseline about a target that every limit lets through."""
-        target = self.plan.targets[position]
         if self.opening.is_late(self._kinds[position], now):
             self._waves.late.add(position)
             return self._stop(now)
-        other = self._elsewhere.get((target.project_id, target.cluster_id))
-        if other is not None and (other.ended_at is None or other.ended_at > now):
+        other = self._starts.elsewhere(position, now)
+        if other is not None:
             if now > other.granted_at + self.policy.healthy_deadline:
                 reason = f"under way in run {other.run_id}, which has to settle it"
                 return self._ended_here(now, position, Outcome.SKIPPED, reason)
@@ -1024,14 +906,6 @@ class Campaign:
             return None
         return self._by_baseline(position, state, now)
 
-    def _may_be_down(self, position: int, now: float) -> bool:
-        """Whether the limits on what is unavailable have room for one more cluster."""
-        return self.health is None or all(
-            gate.has_room(now)
-            for gate in self.limits.gates(self.plan.targets[position])
-            if isinstance(gate.limit, Unavailable)
-        )
-
     def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
         is_busy, is_ready = state.is_busy, state.is_ready
         if is_busy and self._attempts.lost(position):
@@ -1043,7 +917,7 @@ class Campaign:
         if not is_ready and self.policy.unhealthy is Unhealthy.SKIP:
             asked = self.policy.unhealthy_asked
             return self._ended_here(now, position, Outcome.SKIPPED, "unhealthy", asked=asked)
-        if is_ready and not self._may_be_down(position, now):
+        if is_ready and not self._starts.may_be_down(position, now):
             # It was down when it lined up, and passed the limit on that; now it waits for room.
             self._line_up(position)
             return None
@@ -1075,19 +949,10 @@ class Campaign:
                 outcome=outcome,
                 reason=reason,
                 error=error,
-                slot_until=self._held_until(position, now),
+                slot_until=self._progress.held_until(position, now),
                 asked=asked,
             )
         )
-
-    def _held_until(self, position: int, now: float) -> float | None:
-        """Return until when an earlier unknown of the target keeps its slot, if it still does."""
-        earlier = self._unresolved.get(position)
-        ended_at = earlier.start.ended_at if earlier is not None else None
-        return ended_at if ended_at is not None and ended_at > now else None
-
-    def _look(self, now: float) -> Look | LookAt | None:
-        return self._looks.next(now, self.lanes.wanted)
 
 
 _GATE = "the gate"

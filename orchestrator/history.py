@@ -191,14 +191,13 @@ async def newest_unfinished(store: Store) -> str:
     Raises:
         UsageError: there is none, or more than one; names them.
     """
-    runs = [run.run_id for run in await store.runs() if run.state is not RunState.FINISHED]
+    runs = [run for run in await store.runs() if run.state is not RunState.FINISHED]
     if len(runs) == 1:
-        return runs[0]
+        return runs[0].run_id
     if not runs:
         raise UsageError("looking for the run to go on with: every run of the journal is finished")
-    raise UsageError(
-        f"looking for the run to go on with: there are {len(runs)}, {', '.join(runs[:5])}; name one"
-    )
+    named = ", ".join(f"{run.run_id} ({run.state})" for run in runs[:5])
+    raise UsageError(f"looking for the run to go on with: there are {len(runs)}, {named}; name one")
 
 
 async def _newest(store: Store) -> str:

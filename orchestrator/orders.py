@@ -47,6 +47,11 @@ class OrderKind(StrEnum):
     ABORT = "abort"
     LIMIT = "limit"
 
+    @property
+    def verb(self) -> str:
+        """The command that gives it."""
+        return "resume" if self is OrderKind.CONTINUE else self.value
+
 
 class Bound(StrEnum):
     """A bound of the window, by the name of its field."""
@@ -231,7 +236,7 @@ class Standing:
             case OrderKind.ABORT:
                 return None
             case OrderKind.CONTINUE if self.paused is None:
-                return "the run is not paused"
+                return "the run is not paused, and goes on already"
             case _ if self.stopping is not None:
                 after = (
                     "; nothing more starts, and `orchestrator resume` takes other limits once it "

@@ -246,6 +246,7 @@ async def resume_run(
     *,
     again: frozenset[Outcome] = frozenset(),
     wanted: NewLimits = NewLimits(),  # noqa: B008 - a value
+    reason: str | None = None,
     watch: Callable[[Settings], Watch] | None = None,
     environ: Mapping[str, str] | None = None,
     prompt: Prompt | None = None,
@@ -257,6 +258,7 @@ async def resume_run(
         settings_with: loads settings on top of those that the run was started with.
         again: outcomes that are taken up once more, besides what was never started.
         wanted: limits and window from here on, where they change.
+        reason: why a paused run goes on, or limits change, for the history.
         watch: opens those who are told of every event.
         environ: where credentials are looked for; the process's environment if not given.
         prompt: asks a person for a passcode, before the run begins.
@@ -292,7 +294,9 @@ async def resume_run(
             # Orders that the last runner did not live to take are obeyed first: none is forgotten,
             # and whoever resumes has the last word, as over an order that was taken.
             obeyed = standing.obey_all(pending, len(record.plan.targets), now)
-            opening = _opening(record, history, standing, wanted, again, by=by, now=now)
+            opening = _opening(
+                record, history, standing, wanted, again, by=by, reason=reason, now=now
+            )
             return [*obeyed, *opening]
 
         return await carry_out(
@@ -375,6 +379,9 @@ async def carry_out(
         scribe = _Scribe(plan, history)
         with watch(campaign, store.clock) if watch else nullcontext(()) as watchers:
             held = await _held_by_the_dead(store, record)
+            for event in first:
+                for watcher in watchers:
+                    watcher.saw(event)
             for notice, facts in (*_slots_held(held), *_credentials_changed(record, accounts)):
                 for watcher in watchers:
                     watcher.noticed(notice, facts)
@@ -477,6 +484,7 @@ def _opening(
     again: frozenset[Outcome],
     *,
     by: str,
+    reason: str | None,
     now: float,
 ) -> Sequence[Event]:
     """Return what has to be recorded before a run goes on."""
@@ -498,13 +506,21 @@ def _opening(
     if standing.stopping is not None or standing.aborted or again:
         events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
     elif standing.paused is not None:
-        events.append(RunContinued(at=now, by=by))
-    events.extend(_changed_limits(record, standing, wanted, by=by, now=now))
+        # Whoever paused it may not know that its runner is gone, and reads here what came of it.
+        why = reason or f"it was {standing.paused.describe()}"
+        events.append(RunContinued(at=now, by=by, reason=why))
+    events.extend(_changed_limits(record, standing, wanted, by=by, reason=reason, now=now))
     return events
 
 
 def _changed_limits(
-    record: RunRecord, standing: Standing, wanted: NewLimits, *, by: str, now: float
+    record: RunRecord,
+    standing: Standing,
+    wanted: NewLimits,
+    *,
+    by: str,
+    reason: str | None,
+    now: float,
 ) -> Sequence[Event]:
     """Return the changes that `resume` makes to limits and window, if it makes any.
 
@@ -526,7 +542,7 @@ def _changed_limits(
             f"resuming run {run_id}: its window is over ({window}); give {' and '.join(over)} "
             "anew, or as none"
         )
-    return [] if wanted.is_empty else standing.changes(wanted, total, at=now, by=by)
+    return [] if wanted.is_empty else standing.changes(wanted, total, at=now, by=by, reason=reason)
 
 
 def _kept(

@@ -90,10 +90,11 @@ async def continue_if_paused(
         takes_up: whether outcomes are to be taken up again, which only a run without a runner can.
 
     Returns:
-        the run, and what came of each order; None if the run has no runner or is not paused.
+        the run, and what came of each order; None if nobody works on the run.
 
     Raises:
         UsageError: the limits would be wider and that is not meant, or outcomes are to be taken up.
+        UnavailableError: the run goes on already, or is stopping.
         JournalError: the journal cannot be read or written.
     """
     async with open_journal(settings) as store:
@@ -101,15 +102,13 @@ async def continue_if_paused(
         chosen = [run for run in unfinished if run_id in {None, run.run_id}]
         if len(chosen) != 1 or chosen[0].state is not RunState.RUNNING:
             return None
-        record = await store.load_run(chosen[0].run_id)
-        if (await _standing(store, record)).paused is None:
-            return None
-    if takes_up:
-        raise UsageError(
-            f"resuming run {record.run_id}: it is live and only paused; `orchestrator resume "
-            f"{record.run_id}` lets it go on, and what has ended can be taken up again with --only "
-            "once the run is over"
-        )
+        run = chosen[0]
+        record = await store.load_run(run.run_id)
+        standing = await _standing(store, record)
+        objection = None
+        if not wanted.is_empty:
+            objection = standing.objection_to(wanted, run.targets, store.clock.now())
+    _refuse_to_resume(run, standing, objection, takes_up=takes_up)
     replies = []
     if not wanted.is_empty:
         # First, so that nothing starts under the limits of before.
@@ -119,6 +118,31 @@ async def continue_if_paused(
         replies.append(reply)
     _, reply = await give_order(settings, record.run_id, OrderKind.CONTINUE, by=by, reason=reason)
     return record.run_id, [*replies, reply]
+
+
+def _refuse_to_resume(
+    run: RunSummary, standing: Standing, objection: str | None, *, takes_up: bool
+) -> None:
+    """Refuse to let a live run go on that is not held, or not as it is asked for."""
+    what = f"resuming run {run.run_id}"
+    if standing.stopping is not None:
+        raise UnavailableError(
+            f"{what}: it is stopping ({standing.stopping.reason}), and {run.owner} still follows "
+            f"what runs; resume it once that has ended, `orchestrator status {run.run_id}` shows it"
+        )
+    if standing.paused is None:
+        raise UnavailableError(
+            f"{what}: it is not paused, and goes on already: {run.owner} works on it; "
+            f"`orchestrator status {run.run_id}` shows it, `orchestrator limit {run.run_id}` "
+            "changes its limits"
+        )
+    if takes_up:
+        raise UsageError(
+            f"{what}: it is live and only paused; without --only it goes on, and what has ended "
+            "can be taken up again once the run is over"
+        )
+    if objection is not None:
+        raise UsageError(f"{what}: {objection}")
 
 
 async def _standing(store: Store, record: RunRecord) -> Standing:
@@ -132,7 +156,7 @@ async def _standing(store: Store, record: RunRecord) -> Standing:
 def _refuse_in_vain(standing: Standing, draft: Order, record: RunRecord) -> None:
     for event in standing.obey(draft, len(record.plan.targets), draft.at):
         if isinstance(event, OrderRefused):
-            raise UsageError(f"{draft.kind} of run {record.run_id}: {event.reason}")
+            raise UsageError(f"{draft.kind.verb} of run {record.run_id}: {event.reason}")
 
 
 async def _reply(store: Store, record: RunRecord, order: Order, patience: float) -> Reply:

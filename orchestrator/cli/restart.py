@@ -154,7 +154,11 @@ def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
     if unfinished.state is RunState.RUNNING or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise is_unfinished(unfinished)
     what = f"run {run_id} of the same plan is {unfinished.state}"
-    click.echo(f"{what}. Go on with it? Type yes, or no to leave: ", err=True, nl=False)
+    click.echo(
+        f"{what}. Go on with it, within its own limits? Type yes, or no to leave: ",
+        err=True,
+        nl=False,
+    )
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError("nothing was sent; --new begins anew")
     watch = partial(watchers_for, settings, sys.stderr)

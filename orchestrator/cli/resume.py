@@ -61,7 +61,7 @@ AGAIN = (Outcome.FAILED, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.SKIPPED, Outc
     help="Take these up again, too: some of failed, refused, unknown, skipped.",
 )  # fmt: skip
 @limit_options
-@click.option("--reason", metavar="TEXT", help="Why a paused run goes on, for the history.")
+@click.option("--reason", metavar="TEXT", help="Why it goes on, or limits change, for the history.")
 @settings_options(SETTINGS)
 def resume(
     run: str | None,
@@ -98,8 +98,8 @@ def resume(
 
     async def go_on() -> int:
         result = await resume_run(
-            run, load, again=chosen - {Outcome.NOT_STARTED}, wanted=wanted, watch=watch,
-            prompt=passcode_prompt(),
+            run, load, again=chosen - {Outcome.NOT_STARTED}, wanted=wanted, reason=reason,
+            watch=watch, prompt=passcode_prompt(),
         )  # fmt: skip
         say_how_it_ended(result)
         return result.exit_code

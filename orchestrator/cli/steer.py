@@ -95,12 +95,12 @@ def say_what_came_of_it(run_id: str, reply: Reply) -> None:
     order = reply.order
     for event in reply.events:
         if isinstance(event, OrderRefused):
-            raise UsageError(f"{order.kind} of run {run_id}: {event.reason}")
+            raise UsageError(f"{order.kind.verb} of run {run_id}: {event.reason}")
     if reply.events:
         click.echo(f"run {run_id} {_words(order.kind, reply, run_id)}", err=True)
     elif reply.is_over:
         raise UsageError(
-            f"{order.kind} of run {run_id}: it was over before its runner took the order; "
+            f"{order.kind.verb} of run {run_id}: it was over before its runner took the order; "
             f"`orchestrator report {run_id}` says how it ended"
         )
     else:

@@ -472,9 +472,31 @@ def test_killed_while_paused(tmp_path: Path) -> None:
             ExitCode.OK, ExitCode.SOME_FAILED,
         }  # fmt: skip
         it.check()
+    assert "continued by" in said(tmp_path)
+    assert "it was paused by" in said(tmp_path)
     kinds = [type(event) for event in it.events()]
     assert kinds.index(RunPaused) < kinds.index(RunContinued)
     assert it.report()["counts"]["not_started"] == 0
+
+
+def test_two_who_resume_at_once(tmp_path: Path) -> None:
+    """A paused run goes on once; who comes second, or for nothing, reads that it does already."""
+    with desk(tmp_path, "--max-concurrency", "2", count=40) as it:
+        it.until(4)
+        assert it.order("resume") == ExitCode.UNAVAILABLE
+        assert it.order("pause") == ExitCode.OK
+        both = [start(tmp_path, "resume", *JOURNAL) for _ in range(2)]
+        codes = sorted(each.wait(30) for each in both)
+        assert codes[0] == ExitCode.OK
+        assert codes[1] in {ExitCode.OK, ExitCode.USAGE, ExitCode.UNAVAILABLE}
+        assert it.order("drain", "--reason", "enough") == ExitCode.OK
+        assert it.order("limit", "--max-concurrency", "1") != ExitCode.OK
+        assert it.run.wait(30) == ExitCode.STOPPED, said(tmp_path)
+        it.check()
+    told = said(tmp_path)
+    assert told.count("continued by") == 1
+    assert "it is not paused, and goes on already: " in told
+    assert len([event for event in it.events() if isinstance(event, RunContinued)]) == 1
 
 
 def test_orders_that_nobody_lived_to_take(tmp_path: Path) -> None:
@@ -561,10 +583,12 @@ def test_status_of_a_live_run(tmp_path: Path) -> None:
         assert looked(it)["state"] == "running"
         (tmp_path / "journal.db").chmod(0o600)
         watching = looking(tmp_path, "--watch", "-o", "json")
+        assert watching.stdout is not None
+        first = watching.stdout.readline()
         assert it.order("drain") == ExitCode.OK
         assert it.run.wait(30) == ExitCode.STOPPED
         out, _ = watching.communicate(timeout=30)
-        states = [json.loads(line)["state"] for line in out.splitlines()]
+        states = [json.loads(line)["state"] for line in (first, *out.splitlines())]
         assert states[0] == "running"
         assert states[-1] == "stopped"
         stopped = looked(it)

@@ -11,7 +11,7 @@ Rules:
 
 from dataclasses import dataclass
 
-from orchestrator.model import UNAVAILABLE, Answer, Outcome, Verdict
+from orchestrator.model import THROTTLED, UNAVAILABLE, Answer, ErrorInfo, Outcome, Verdict
 from orchestrator.pace import doubling
 
 MOST_TRIES = 4
@@ -84,8 +84,10 @@ class Attempts:
             case _:
                 return Turn(outcome=Outcome.REFUSED)
 
-    def fail_to_read(self, position: int) -> Turn:
-        """Take note that a look at this cluster alone showed nothing."""
+    def fail_to_read(self, position: int, error: ErrorInfo, retry_after: float | None) -> Turn:
+        """Take note that a look at this cluster alone showed nothing; a 429 is no try."""
+        if error.error_class == THROTTLED:
+            return Turn(wait=doubling(1.0, 1) if retry_after is None else retry_after)
         tries = self._of(position)
         tries.unread += 1
         if tries.unread >= MOST_TRIES:

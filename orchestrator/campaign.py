@@ -28,7 +28,6 @@ from orchestrator.lanes import Lanes
 from orchestrator.limits import Limits, Start
 from orchestrator.looks import FRESH_FOR, Looks
 from orchestrator.model import (
-    THROTTLED,
     UNAUTHORIZED,
     AccountRefused,
     Cause,
@@ -68,7 +67,7 @@ from orchestrator.model import (
     request_id_of,
 )
 from orchestrator.orders import Order, Standing
-from orchestrator.pace import Paces, doubling
+from orchestrator.pace import Paces
 from orchestrator.plan import Plan, Policy, Unhealthy, changed_policy
 from orchestrator.progress import Progress
 from orchestrator.span import format_moment
@@ -784,12 +783,7 @@ class Campaign:
         """Take note that a detail call gave nothing usable."""
         if position in self._progress.tracks or not self._looks.comes_back(position):
             return
-        if error.error_class == THROTTLED:
-            self._put_back(
-                position, now + (doubling(1.0, 1) if retry_after is None else retry_after)
-            )
-            return
-        turn = self._attempts.fail_to_read(position)
+        turn = self._attempts.fail_to_read(position, error, retry_after)
         if turn.outcome is not None:
             self._findings[position] = TargetEnded(
                 at=now, target=position, outcome=turn.outcome, reason=turn.reason, error=error
@@ -884,22 +878,20 @@ class Campaign:
         return None
 
     def _consider(self, position: int, now: float) -> Command | None:
-        """Decide by its baseline about a target that every limit lets through."""
+        """Decide about a target that every limit lets through."""
         if self.opening.is_late(self._kinds[position], now):
             self._waves.late.add(position)
             return self._stop(now)
-        other = self._starts.elsewhere(position, now)
-        if other is not None:
-            if now > other.granted_at + self.policy.healthy_deadline:
-                reason = f"under way in run {other.run_id}, which has to settle it"
-                return self._ended_here(now, position, Outcome.SKIPPED, reason)
+        other, blind = self._starts.elsewhere(position, now), self._looks.of(position).blind
+        if other is not None and now <= other.granted_at + self.policy.healthy_deadline:
             self._put_back(position, now + self.policy.poll_every)
             return None
-        blind = self._looks.of(position).blind
+        if other is not None:
+            reason = f"under way in run {other.run_id}, which has to settle it"
+            return self._ended(position, Outcome.SKIPPED, now, reason)
         if blind is not None:
-            return self._ended_here(
-                now, position, Outcome.REFUSED, "its project cannot be read", blind
-            )
+            reason = "its project cannot be read"
+            return self._ended(position, Outcome.REFUSED, now, reason, blind)
         state = self._looks.baseline(position, now)
         if state is None:
             self._looks.examine(position, is_out_of_line=True)
@@ -907,17 +899,12 @@ class Campaign:
         return self._by_baseline(position, state, now)
 
     def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
-        is_busy, is_ready = state.is_busy, state.is_ready
-        if is_busy and self._attempts.lost(position):
-            reason = f"asked before without an answer, and busy now: {state.describe()}"
-            error = ErrorInfo(error_class="unconfirmed", message=reason)
-            return self._ended_here(now, position, Outcome.UNKNOWN, reason, error)
-        if is_busy:
-            return self._ended_here(now, position, Outcome.SKIPPED, "busy")
-        if not is_ready and self.policy.unhealthy is Unhealthy.SKIP:
-            asked = self.policy.unhealthy_asked
-            return self._ended_here(now, position, Outcome.SKIPPED, "unhealthy", asked=asked)
-        if is_ready and not self._starts.may_be_down(position, now):
+        lost = self._attempts.lost(position)
+        ended = self._judge.judge_baseline(position, state, lost=lost, now=now)
+        if ended is not None:
+            return self._with_slot(ended)
+        is_well = self.health is not None and state.is_ready
+        if is_well and not self._starts.may_be_down(position, now):
             # It was down when it lined up, and passed the limit on that; now it waits for room.
             self._line_up(position)
             return None
@@ -932,27 +919,22 @@ class Campaign:
             )
         )
 
-    def _ended_here(
+    def _ended(
         self,
-        now: float,
         position: int,
         outcome: Outcome,
+        now: float,
         reason: str,
         error: ErrorInfo | None = None,
-        *,
-        asked: bool = False,
     ) -> Record:
-        return Record(
-            TargetEnded(
-                at=now,
-                target=position,
-                outcome=outcome,
-                reason=reason,
-                error=error,
-                slot_until=self._progress.held_until(position, now),
-                asked=asked,
-            )
+        return self._with_slot(
+            TargetEnded(at=now, target=position, outcome=outcome, reason=reason, error=error)
         )
+
+    def _with_slot(self, ended: TargetEnded) -> Record:
+        """Have an end recorded; the slot of an earlier unknown stays taken as long as it was."""
+        slot_until = self._progress.held_until(ended.target, ended.at)
+        return Record(replace(ended, slot_until=slot_until))
 
 
 _GATE = "the gate"

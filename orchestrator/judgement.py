@@ -1,7 +1,9 @@
-"""What looks at a cluster mean for a restart that is under way: its beginning, its end, or neither.
+"""What looks at a cluster mean for its restart: that it may be, its beginning, its end, or nothing.
 
 Rules:
 
+- A cluster that is busy is left alone, and one that is not ready unless that is asked for. If it is
+  busy after a call without an answer, that call may be why: nobody can tell.
 - A restart has begun when the cluster is seen busy, or a node is bad that was good at the baseline.
 - It ended well when the cluster was ready for all of `stable_for`, as good as at its baseline. It
   ended badly when it is down with no task running, shows a new failed reason, or is late and busy.
@@ -28,7 +30,7 @@ from orchestrator.model import (
     TargetEnded,
     TargetEvent,
 )
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Unhealthy
 from orchestrator.span import format_span
 
 SLOW_LOOK = 1.0
@@ -83,6 +85,35 @@ class Judge:
         """Return how long a restart may take; a rolling one has the time of each node in turn."""
         kind = self._plan.targets[track.start.target].kind
         return self._policy.healthy_deadline * kind.steps(len(track.baseline.instances))
+
+    def judge_baseline(
+        self, position: int, state: ClusterState, *, lost: int, now: float
+    ) -> TargetEnded | None:
+        """Return the end of a target that must not be restarted as it is; None if it may.
+
+        Args:
+            position: the target, which nobody restarts now.
+            state: what was seen of it last.
+            lost: how many calls for it were disproved.
+            now: this moment.
+        """
+        if state.is_busy and lost:
+            reason = f"asked before without an answer, and busy now: {state.describe()}"
+            error = ErrorInfo(error_class="unconfirmed", message=reason)
+            return TargetEnded(
+                at=now, target=position, outcome=Outcome.UNKNOWN, reason=reason, error=error
+            )
+        if state.is_busy:
+            return TargetEnded(at=now, target=position, outcome=Outcome.SKIPPED, reason="busy")
+        if self._policy.unhealthy is Unhealthy.SKIP and not state.is_ready:
+            return TargetEnded(
+                at=now,
+                target=position,
+                outcome=Outcome.SKIPPED,
+                reason="unhealthy",
+                asked=self._policy.unhealthy_asked,
+            )
+        return None
 
     def judge(self, track: Track, state: ClusterState, at: float, now: float) -> TargetEvent | None:
         """Return what follows from a look, if anything does.

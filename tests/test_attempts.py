@@ -62,8 +62,13 @@ def test_a_refusal_is_the_end(verdict: Verdict) -> None:
 
 
 def test_a_cluster_that_cannot_be_read_is_given_up() -> None:
-    """It is read again after a second, and two, and four; then it is refused."""
+    """It is read again after a second, and two, and four; then it is refused. A 429 is no try."""
     attempts = Attempts(5.0)
-    turns = [attempts.fail_to_read(0) for _ in range(MOST_TRIES)]
+    outage = ErrorInfo(error_class="server_error", message="502", status=502)
+    throttled = ErrorInfo(error_class="throttled", message="slow down", status=429)
+    turns = [attempts.fail_to_read(0, outage, None) for _ in range(MOST_TRIES - 1)]
+    assert attempts.fail_to_read(0, throttled, None) == Turn(1.0)
+    assert attempts.fail_to_read(0, throttled, 7.0) == Turn(7.0)
+    turns.append(attempts.fail_to_read(0, outage, None))
     assert [turn.wait for turn in turns[:3]] == [1.0, 2.0, 4.0]
     assert turns[3] == Turn(outcome=Outcome.REFUSED, reason="cannot be read")

@@ -8,21 +8,24 @@ Rules:
   for the next. It records first what already follows, then stops what must stop, and starts last.
 - Nothing here knows a clock: `now` comes in. A call whose answer was lost is looked after, not
   repeated, until it is proved that it began nothing.
+- Each rule is kept in a part of its own, which knows nothing of the others; here is when they are
+  asked, in which order, and what is recorded of it.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from orchestrator.accounts import Accounts
+from orchestrator.admission import Admission
 from orchestrator.attempts import Attempts
 from orchestrator.commands import AskGate, Command, Record, Restart
 from orchestrator.errors import ImpossibleEventError
 from orchestrator.failures import Failures
 from orchestrator.gatekeeper import Gatekeeper
 from orchestrator.health import LOOK_EVERY, Health
+from orchestrator.holds import Hold, Holds
 from orchestrator.judgement import Judge, Track
 from orchestrator.lanes import Lanes
 from orchestrator.limits import Limits, Start
@@ -30,7 +33,6 @@ from orchestrator.looks import FRESH_FOR, Looks
 from orchestrator.model import (
     UNAUTHORIZED,
     AccountRefused,
-    Cause,
     ClusterState,
     ErrorInfo,
     Event,
@@ -68,24 +70,11 @@ from orchestrator.model import (
 )
 from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces
-from orchestrator.plan import Plan, Policy, Unhealthy, changed_policy
+from orchestrator.plan import Plan, Policy, changed_policy
 from orchestrator.progress import Progress
-from orchestrator.span import format_moment
 from orchestrator.starts import Starts
 from orchestrator.waves import Waves
 from orchestrator.window import Durations, Opening
-
-STALE_INTENT = 10.0
-"""Seconds after which an intent is withdrawn that was not sent: its baseline is too old."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Why nothing at all may start now, and until when, if time alone ends it (else infinity)."""
-
-    cause: Cause
-    reason: str
-    until: float
 
 
 class Campaign:
@@ -140,12 +129,22 @@ class Campaign:
         self._gatekeeper = Gatekeeper(
             self.policy.gates, self.policy.gate_every, self.policy.gate_timeout
         )
+        self._holds = Holds(self._standing, self.opening, self._gatekeeper)
+        self._admission = Admission(
+            plan,
+            waves=self._waves,
+            progress=self._progress,
+            looks=self._looks,
+            accounts=self._accounts,
+            starts=self._starts,
+            settled=self._findings,
+        )
         self._is_live = False
         for event in history:
             self.apply(event)
         self._is_live = True
         if self._waves.admits:
-            self._let_in(-math.inf)
+            self._admission.let_in(-math.inf)
 
     # ------------------------------------------------------------------------------- questions
 
@@ -259,7 +258,7 @@ class Campaign:
 
         Every project counts as just looked at, and the gate as the history has it.
         """
-        self._have_seen(self._looks.projects)
+        self._admission.have_seen(self._looks.projects)
         for project_id in self._looks.projects:
             self.lanes.door(project_id).fresh_until = math.inf
         self._gatekeeper.believe(now)
@@ -319,31 +318,13 @@ class Campaign:
 
     def hold(self, now: float) -> Hold | None:
         """Return why nothing at all may start now, whatever the limits say; None if it may."""
-        if self.paused is not None:
-            return Hold(Cause.PAUSED, self.paused.describe(), math.inf)
-        if self.uncounted is not None:
-            return Hold(Cause.COUNTING, "all starts are counted anew for other limits", now)
-        opens_at = self.opening.opens_at()
-        if now < opens_at:
-            bound = format_moment(self.policy.window.not_before or 0)
-            return Hold(Cause.WINDOW, f"not before {bound}", opens_at)
-        if not self._gatekeeper.lets(now):
-            reason = f"the gate is closed: {self._gatekeeper.reason}"
-            return Hold(Cause.GATE, reason, max(now, self._gatekeeper.ask_at()))
-        return None
+        return self._holds.hold(now, is_counting=self.uncounted is not None)
 
     def objection(self, event: RestartRequested, now: float) -> str | None:
         """Return why a call must not leave although its intent is durable; None if it may."""
-        if now > event.at + STALE_INTENT:
-            return "it could not be sent in time"
-        if self.stopping is not None:
-            return f"stopped before it was sent: {self.stopping.reason}"
-        hold = self.hold(now)
-        if hold is not None:
-            return hold.reason
-        if self.opening.is_late(self._kinds[event.target], now):
-            return "the window was over before it was sent"
-        return None
+        return self._holds.objection(
+            self._kinds[event.target], event.at, now, is_counting=self.uncounted is not None
+        )
 
     # ---------------------------------------------------------------------------------- events
 
@@ -388,7 +369,8 @@ class Campaign:
         match event:
             case WaveOpened():
                 self._waves.open()
-                self._let_in(event.at)
+                if self._is_live:
+                    self._admission.let_in(event.at)
             case WaveSoaking():
                 self._begin_soak(event)
             case WaveFinished():
@@ -448,7 +430,7 @@ class Campaign:
         late = sorted(self._waves.late)
         self._waves.late.clear()
         for position in late:
-            self._line_up(position)
+            self._admission.line_up(position)
 
     # ---------------------------------------------------------------------------------- window
 
@@ -474,11 +456,8 @@ class Campaign:
     def _ask_gate(self, now: float) -> AskGate | None:
         waves = self._waves
         wants_to_start = waves.is_at_barrier or (len(self.lanes) and waves.soak_ends_at is None)
-        if self.paused is not None or not wants_to_start or now < self.opening.opens_at():
+        if not wants_to_start or not self._holds.asks_gate(now):
             return None
-        if now < self._gatekeeper.ask_at():
-            return None
-        self._gatekeeper.ask()
         return AskGate(waves.current.name)
 
     # ------------------------------------------------------------------------------- credentials
@@ -505,7 +484,7 @@ class Campaign:
             is_waiting = self._progress.is_waiting(position)
             if is_waiting and self._accounts.is_refused(self._project_of(position)):
                 self._waves.leave_out(position)
-        self._have_seen(projects)
+        self._admission.have_seen(projects)
 
     def _project_of(self, position: int) -> str:
         return self.plan.targets[position].project_id
@@ -596,7 +575,7 @@ class Campaign:
         if self._accounts.is_refused(self._project_of(position)):
             self._waves.leave_out(position)
         if self._is_live:
-            self._line_up(position, not_before)
+            self._admission.line_up(position, not_before)
 
     def _think_better_of(self, event: TargetRelapsed | TargetResolved) -> None:
         match event:
@@ -657,55 +636,6 @@ class Campaign:
 
     # ----------------------------------------------------------------------------------- waves
 
-    def _let_in(self, at: float) -> None:
-        """Let the wave's targets wait for their turn; where their health decides, look first."""
-        if not self._is_live:
-            return
-        unseen = self._waves.unseen = self._to_survey()
-        if not unseen:
-            self._admit()
-        for project_id in unseen:
-            self._looks.survey(project_id, at)
-
-    def _to_survey(self) -> set[str]:
-        """Return the projects that must be looked at before anybody of the wave goes."""
-        if self.health is not None:
-            projects = set(self._looks.projects)
-        elif self.policy.unhealthy is Unhealthy.FIRST:
-            projects = {self._project_of(position) for position in self._waiting()}
-        else:
-            return set()
-        projects.difference_update(self._accounts.refused_projects())
-        return projects
-
-    def _have_seen(self, project_ids: Collection[str]) -> None:
-        """Take note that nobody has to look at these projects any more before the wave begins."""
-        if self._waves.saw(project_ids):
-            self._admit()
-
-    def _waiting(self) -> Iterator[int]:
-        """Yield who of the current wave waits for a turn."""
-        for position in self._waves.current.targets:
-            if self._progress.is_waiting(position) and position not in self._findings:
-                yield position
-
-    def _admit(self) -> None:
-        # In the order in which they go: a lane is known by its first when it is put in line.
-        for position in sorted(self._waiting(), key=lambda one: not self._goes_first(one)):
-            self._line_up(position)
-
-    def _goes_first(self, position: int) -> bool:
-        return self.policy.unhealthy is Unhealthy.FIRST and self._looks.looks_down(position)
-
-    def _line_up(self, position: int, not_before: float = -math.inf) -> None:
-        """Let a target wait for its turn."""
-        self._starts.line_up(
-            position,
-            not_before,
-            is_down=self._looks.looks_down(position),
-            goes_first=self._goes_first(position),
-        )
-
     def _begin_soak(self, event: WaveSoaking) -> None:
         wave = self.plan.waves[event.wave]
         self._waves.soak(event.at)
@@ -723,18 +653,7 @@ class Campaign:
         self._failures.shrink(self.limits)
         self.take_note_of(starts, now)
         if is_new:
-            self._begin_to_survey(now)
-
-    def _begin_to_survey(self, now: float) -> None:
-        """Look at every project, for its health; who was not seen lately may be down until then."""
-        # Looks are forgotten in their order.
-        for watch in sorted(self._looks.watches, key=lambda watch: watch.seen_at):
-            if watch.blind is not None:
-                self._note_health(watch.project_id, math.inf, now)
-            else:
-                self._note_health(watch.project_id, watch.seen_at, now)
-                self._looks.survey(watch.project_id, now)
-        self._starts.fade(now, self._progress.tracks.keys())
+            self._admission.survey(now)
 
     def take_note_of(self, starts: Iterable[Start], now: float) -> None:
         """Count what was started, and leave alone what other runs have under way."""
@@ -747,8 +666,8 @@ class Campaign:
         for event in self._looks.saw(project_id, states, began_at, now, self._findings):
             self._findings[event.target] = event
         self._starts.open_door(project_id, began_at + FRESH_FOR, now)
-        self._note_health(project_id, began_at, now)
-        self._have_seen((project_id,))
+        self._admission.note_health(project_id, began_at, now)
+        self._admission.have_seen((project_id,))
         self._look_again(project_id, now)
 
     def observe_one(self, position: int, state: ClusterState, began_at: float, now: float) -> None:
@@ -802,8 +721,8 @@ class Campaign:
             self._find_account_refused(project_id, error, now)
         if is_given_up:
             self._starts.open_door(project_id, math.inf, now)
-            self._have_seen((project_id,))
-            self._note_health(project_id, math.inf, now)
+            self._admission.have_seen((project_id,))
+            self._admission.note_health(project_id, math.inf, now)
         self._look_again(project_id, now)
         is_waited_for = self.lanes.is_waited_at(self.lanes.door(project_id))
         if is_waited_for and watch.blind is None and not is_unauthorized:
@@ -815,12 +734,6 @@ class Campaign:
         if self.health is not None and self.stopping is None and self._anybody_waits():
             survey_at = min(survey_at, now + LOOK_EVERY)
         self._looks.again(self._looks.at(project_id), now, self._findings, survey_at=survey_at)
-
-    def _note_health(self, project_id: str, at: float, now: float) -> None:
-        """Take note of who is down in a project."""
-        states = self._looks.at(project_id).states
-        holds_a_slot = partial(self._progress.holds_a_slot, now=now)
-        self._starts.see(project_id, states, holds_a_slot, at=at, now=now)
 
     # ------------------------------------------------------------------------------- decisions
 
@@ -906,7 +819,7 @@ class Campaign:
         is_well = self.health is not None and state.is_ready
         if is_well and not self._starts.may_be_down(position, now):
             # It was down when it lined up, and passed the limit on that; now it waits for room.
-            self._line_up(position)
+            self._admission.line_up(position)
             return None
         attempt = self._attempts.next_number(position)
         return Restart(

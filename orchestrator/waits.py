@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from orchestrator.campaign import Campaign, Hold
+from orchestrator.campaign import Campaign
+from orchestrator.holds import Hold
 from orchestrator.lanes import Barrier, Door
 from orchestrator.limits import Concurrency, Gate, Limit, Unavailable
 from orchestrator.model import Cause

@@ -28,10 +28,13 @@ from orchestrator.report import moment
 from orchestrator.span import format_moment
 from orchestrator.waits import waits
 from orchestrator.watch.picture import Line, Tally, Tone, phase_words, picture, summary, time_left
-from orchestrator.wording import shown, spell
+from orchestrator.wording import shown, spell, wrap
 
 STATUS_VERSION = 1
 """Goes up when a member of `Status.as_dict` changes its meaning or goes away."""
+
+_LINES = 3
+"""So many lines at most are given to what can be done where they are narrow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +65,20 @@ class Status:
         campaign, now, tally = self.campaign, self.now, self.tally
         if self.run.state in {RunState.FINISHED, RunState.STOPPED}:
             lines = summary(campaign, self.ended_at, tally=tally, wall=self.wall, width=width)
-            return [*lines, Line(self._who(), Tone.FAINT)]
+            return [*lines, *(Line(text, Tone.FAINT) for text in wrap(self._who(), width, _LINES))]
         return picture(
             campaign, now, tally=tally, wall=self.wall, width=width, height=height, who=self._who()
+        )
+
+    def gist(self) -> object:
+        """Return what makes a look news: everything but moments, which change all the time."""
+        campaign = self.campaign
+        return (
+            self.run.state,
+            tuple(self._counts().items()),
+            (campaign.wave, campaign.soak_ends_at, campaign.failures, campaign.allowed),
+            (campaign.paused, campaign.stopping, campaign.policy),
+            tuple(sorted({wait.cause for wait in waits(campaign, self.now)})),
         )
 
     def _who(self) -> str:

@@ -53,7 +53,7 @@ def waits(campaign: Campaign, now: float, *, most: int | None = LANES_LOOKED_AT)
     """
     if campaign.stopping is not None or campaign.aborted or not campaign.waiting:
         return []
-    soak, hold = campaign.soak_ends_at, campaign.hold(now)
+    soak, hold = campaign.soak_ends_at, hold_of(campaign, now)
     if soak is not None and campaign.paused is None:
         return [_of_soak(campaign, soak, now)]
     here = campaign.left_in_wave - len(campaign.tracks)
@@ -79,6 +79,16 @@ def waits(campaign: Campaign, now: float, *, most: int | None = LANES_LOOKED_AT)
         after = f"after wave {(campaign.wave or 0) + 1}"
         found.append(Wait(count=later, cause=Cause.WAVE, what="in later waves", when=after))
     return [wait for wait in found if wait.count > 0]
+
+
+def hold_of(campaign: Campaign, now: float) -> Hold | None:
+    """Return why nothing at all may start, if that is what anybody waits for.
+
+    A gate that nobody waits for, because all who are left are in later waves, is not asked.
+    """
+    hold = campaign.hold(now)
+    is_idle = campaign.wave is not None and campaign.left_in_wave <= len(campaign.tracks)
+    return None if hold is not None and hold.cause is Cause.GATE and is_idle else hold
 
 
 def until_words(hold: Hold, now: float) -> str:

@@ -69,6 +69,21 @@ def flow(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
+def wrap(text: str, width: int, most: int) -> list[str]:
+    """Break `text` between words onto at most so many lines, the later ones indented.
+
+    What does not fit is cut, with a sign: a word that is longer than a line, or whatever is left
+    over for the last one.
+    """
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and (len(lines) == most or cells(lines[-1]) + 1 + cells(word) <= width):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}" if lines else word)
+    return [cut(line, width) for line in lines]
+
+
 def cells(text: str) -> int:
     """Return how many columns of a terminal `text` takes."""
     return len(text) if text.isascii() else sum(map(_width, text))

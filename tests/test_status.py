@@ -7,8 +7,10 @@ from random import Random
 from typing import Any, TypeVar
 
 import anyio
+import pytest
 
 from orchestrator.campaign import Campaign
+from orchestrator.cli.status import _screen
 from orchestrator.journal import MemoryStore, RunJournal, RunRecord
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.model import (
@@ -236,3 +238,29 @@ def test_all_runs_say_what_keeps_them_back() -> None:
         ("stopping", "drained by ben"),
         ("stopped", "drained by ben"),
     ]
+
+
+def test_only_news_is_printed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no terminal, a look that shows what the last one did is kept to itself."""
+
+    async def story(scene: Scene) -> list[int]:
+        screen = _screen("text", is_watching=True)
+        await scene.begin("one", 6, 1)
+        printed: list[int] = []
+
+        async def look(after: float) -> None:
+            await anyio.sleep(after)
+            await scene.journals["one"].beat()
+            screen.show(await scene.look("one"))
+            printed.append(capsys.readouterr().out.count("run one"))
+
+        await look(0.0)
+        await look(1.0)
+        await scene.start("one", 0)
+        await look(1.0)
+        await look(1.0)
+        for _ in range(6):
+            await look(10.0)
+        return printed
+
+    assert play(story) == [1, 0, 1, 0, 0, 0, 0, 0, 0, 1]

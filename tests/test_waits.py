@@ -19,7 +19,8 @@ from orchestrator.model import (
 )
 from orchestrator.plan import Policy
 from orchestrator.waits import Wait, waits
-from tests.test_watch_picture import Hand, fleet
+from orchestrator.watch.picture import state_lines
+from tests.test_watch_picture import Hand, fleet, wall
 
 
 def causes(hand: Hand, now: float) -> list[tuple[int, Cause, float]]:
@@ -94,6 +95,20 @@ def test_a_gate_that_was_never_asked_is_asked_now() -> None:
     [wait] = waits(Hand(fleet(3), policy=policy).campaign, 5.0)
     assert wait.until == 5.0
     assert str(wait) == ("3 held: the gate is closed: it was not asked yet (asked again in 0 s)")
+
+
+def test_a_gate_that_nobody_waits_for_is_no_reason() -> None:
+    """While the last of a wave run, those behind wait for their wave: nobody asks the gate."""
+    policy = Policy(limits=(Concurrency(2),), gates=("ask.sh",))
+    hand = Hand(fleet(5), policy=policy, waves=("2", "rest"))
+    hand.turn(0.0)
+    hand.campaign.hear_gate(None, 0.0, 0.0)
+    hand.start(0.0)
+    assert len(hand.campaign.tracks) == 2
+    assert hand.campaign.hold(1000.0) is not None
+    assert causes(hand, 1000.0) == [(3, Cause.WAVE, math.inf)]
+    [state] = state_lines(hand.campaign, 1000.0, wall)
+    assert state == "waiting: 3 in later waves (after wave 1)"
 
 
 def test_nobody_waits_in_a_run_that_stops() -> None:

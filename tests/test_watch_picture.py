@@ -357,6 +357,39 @@ def test_wide_terminals_show_ids_in_full() -> None:
     assert target_words(target, 140) == f"{target.project_id}/{target.cluster_id} search"
 
 
+def test_columns_are_no_wider_than_what_stands_in_them() -> None:
+    """On a narrow terminal a cluster is known by its name, on a wide one nothing stands far off."""
+    hand = Hand(fleet(3, name="css-logs-prod-0001"), Concurrency(3))
+    hand.start(0.0)
+    hand.answer(0, 1.0)
+    narrow = hand.lines(9.0, width=60)[-3:]
+    assert narrow[0] == "  00000000… css-logs-prod-0001  accepted     9 s"
+    assert narrow[1] == "  00000001… css-logs-prod-0001  issuing      9 s"
+    hand.answer(1, 1.0, Verdict.LOST)
+    wide = hand.lines(4000.0, width=200)[-3:]
+    ids = f"{0:032x}/00000000-cluster css-logs-prod-0001"
+    assert wide[0] == f"  {ids}  accepted            1 h 6 min"
+    assert wide[1].endswith("  no answer, looking  1 h 6 min")
+
+
+def test_what_somebody_said_is_wrapped_and_not_cut() -> None:
+    """The reason of a pause is why somebody looks here: it takes the lines that it needs."""
+    hand = Hand(fleet(5), Concurrency(2))
+    hand.start(0.0)
+    reason = "disk alarm on three nodes of az 2, see the graphs of the storage team"
+    hand.tell(RunPaused(at=1.0, by="ben@bastion-2", reason=reason))
+    lines = hand.lines(2.0, width=50)
+    first = next(number for number, line in enumerate(lines) if line.startswith("paused by"))
+    assert lines[first : first + 2] == [
+        "paused by ben@bastion-2: disk alarm on three nodes",
+        "  of az 2, see the graphs of the storage team",
+    ]
+    drained = RunStopping(at=3.0, by="ben", reason=f"drained by ben: {reason}, and again {reason}")
+    hand.tell(drained)
+    drawn = summary(hand.campaign, 4.0, tally=hand.tally, wall=wall, width=50)
+    assert drained.reason in " ".join(str(line).strip() for line in drawn)
+
+
 def test_counts_follow_the_campaign() -> None:
     """The running totals say the same as counting everything anew, whatever happened."""
     hand = Hand(fleet(12, 3), Concurrency(9), Rate(100, 60.0), Rate(50, 60.0, "project"))

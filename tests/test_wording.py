@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.wording import about, cells, cut, pad, short, shown, spell
+from orchestrator.wording import about, cells, cut, pad, short, shown, spell, wrap
 
 
 @given(text=st.text(st.characters(), max_size=40))
@@ -45,3 +45,21 @@ def test_spans_are_words() -> None:
         "about 2 h 30 min",
     ]
     assert short("search-prod") == "search-prod"
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "most", "lines"),
+    [
+        ("", 10, 3, [""]),
+        ("to the end", 10, 3, ["to the end"]),
+        ("to the very end", 10, 3, ["to the", "  very end"]),
+        ("to the very end of it", 10, 2, ["to the", "  very en…"]),
+        ("https://example.net/a", 10, 3, ["https://e…"]),
+        ("東京 東京 東京", 10, 3, ["東京 東京", "  東京"]),
+    ],
+)
+def test_a_sentence_is_wrapped_between_words(
+    text: str, width: int, most: int, lines: list[str]
+) -> None:
+    """Later lines are indented, and what has no room at all is cut with a sign."""
+    assert wrap(text, width, most) == lines

@@ -1,8 +1,10 @@
 """`orchestrator status`: how a run stands, what runs, and why the others wait."""
 
 import json
+import math
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,12 +17,16 @@ from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
 from orchestrator.status import Status, lookout
+from orchestrator.watch.suspend import suspending
 
 if TYPE_CHECKING:
     from rich.live import Live
 
 EVERY = 1.0
 """Seconds between two looks of `--watch`, at least."""
+
+SILENCE = 60.0
+"""Seconds without news after which plain lines say once more how the run stands."""
 
 _SHARE = 10
 """Between two looks passes so many times as long as the last one took: a tenth of a core."""
@@ -101,20 +107,23 @@ class _Json:
 
 
 class _Plain:
-    """Plain lines; a look that shows the same as the one before is not printed again."""
+    """Plain lines; when looking again and again, only when something moved, or after a while."""
 
     def __init__(self) -> None:
-        self._said = ""
+        self._gist: object = None
+        self._said_at = -math.inf
 
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
 
     def show(self, found: Status) -> None:
         """Print the lines."""
+        gist = found.gist()
+        if gist == self._gist and found.now < self._said_at + SILENCE:
+            return
         text = "\n".join(map(str, found.lines(_PLAIN_WIDTH, _ALL)))
-        if text != self._said:
-            click.echo(f"\n{text}" if self._said else text)
-        self._said = text
+        click.echo(text if self._gist is None else f"\n{text}")
+        self._gist, self._said_at = gist, found.now
 
 
 class _Terminal:
@@ -126,17 +135,29 @@ class _Terminal:
         self._console = Console(no_color=bool(os.environ.get("NO_COLOR")), legacy_windows=False)
         self._is_watching = is_watching
         self._live: Live | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> None:
         if self._is_watching:
-            from rich.live import Live  # noqa: PLC0415 - it takes 50 ms to load
-
-            self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
-            self._live.start()
+            self._stack.enter_context(suspending(self))
+            self.come_back()
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._stack.close()
+        self.step_aside()
+
+    def step_aside(self) -> None:
+        """Leave what is painted where it is, and give the cursor back."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def come_back(self) -> None:
+        """Paint anew, below whatever was written meanwhile."""
+        from rich.live import Live  # noqa: PLC0415 - it takes 50 ms to load
+
+        self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+        self._live.start()
 
     def show(self, found: Status) -> None:
         """Paint the lines."""

@@ -10,7 +10,8 @@ from orchestrator.campaign import Campaign
 from orchestrator.config import Settings
 from orchestrator.engine import Clock, Watcher
 from orchestrator.watch.log import LogWatcher, open_log
-from orchestrator.watch.progress import progress_for
+from orchestrator.watch.progress import TerminalProgress, progress_for
+from orchestrator.watch.suspend import Guest, suspending
 from orchestrator.watch.word import WordForWave, can_be_asked
 
 
@@ -31,10 +32,15 @@ def watchers_for(
             logger = open_log(format_=log.format, file=log.file, level=log.level, stream=stream)
             watchers.append(LogWatcher(logger, run_id=campaign.run_id, plan=campaign.plan))
         if not speaks_here:
+            guests: list[Guest] = []
             asks = campaign.policy.confirm_waves and stream.isatty() and can_be_asked(sys.stdin)
             if asks:
-                watchers.append(stack.enter_context(WordForWave(sys.stdin).asking()))
+                word = stack.enter_context(WordForWave(sys.stdin).asking())
+                watchers.append(word)
+                guests.append(word)
             progress = progress_for(stream, os.environ, campaign=campaign, clock_=clock, asks=asks)
             stack.enter_context(progress)
             watchers.append(progress)
+            if isinstance(progress, TerminalProgress):
+                stack.enter_context(suspending(*guests, progress))
         yield watchers

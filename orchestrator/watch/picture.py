@@ -38,9 +38,18 @@ from orchestrator.model import (
     TargetResolved,
 )
 from orchestrator.plan import CANARY, Plan, Policy
-from orchestrator.waits import Wait, limit_words, next_words, until_words, value_words, waits
+from orchestrator.waits import (
+    Wait,
+    hold_of,
+    limit_words,
+    next_words,
+    until_words,
+    value_words,
+    waits,
+)
 from orchestrator.wording import (
     about,
+    cells,
     clock,
     counted,
     cut,
@@ -50,6 +59,7 @@ from orchestrator.wording import (
     shown,
     spell,
     spell_until,
+    wrap,
 )
 
 Wall = Callable[[float], datetime]
@@ -64,6 +74,15 @@ ENOUGH = 3
 _TRACKS_LOOKED_AT = 200
 _FULL_IDS_FROM = 120
 """Columns from which there is room for ids in full."""
+
+_PROJECTS_FROM = 80
+"""Columns from which there is room for the project beside the name of a cluster."""
+
+_MOST_LINES = 3
+"""So many lines at most are given to one of the picture's sentences where they are narrow."""
+
+_ALL_LINES = 20
+"""So many to one of the sentences that stay when the run is over: nothing of them may be lost."""
 
 
 class Tone(StrEnum):
@@ -358,8 +377,13 @@ def picture(
         *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
         Line(""),
     ]
+    lines = _wrapped(lines, width, _MOST_LINES)
     lines += _running(campaign, now, width, height - len(lines))
     return [Line(cut(line.text, width), line.tone) for line in lines[:height]]
+
+
+def _wrapped(lines: Iterable[Line], width: int, most: int) -> list[Line]:
+    return [Line(text, line.tone) for line in lines for text in wrap(line.text, width, most)]
 
 
 def summary(
@@ -376,7 +400,7 @@ def summary(
     ]
     if campaign.stopping is not None:
         lines.append(Line(f"stopped: {shown(campaign.stopping.reason)}", Tone.WARN))
-    return [Line(cut(line.text, width), line.tone) for line in lines]
+    return _wrapped(lines, width, _ALL_LINES)
 
 
 def _ending(campaign: Campaign) -> str:
@@ -399,12 +423,12 @@ def _headline(campaign: Campaign, now: float, tally: Tally, wall: Wall, width: i
 
 
 def wave_words(campaign: Campaign) -> str:
-    """Say which wave is open: `wave 2 of 3: rest`."""
+    """Say which wave is open: `wave 2 of 3: rest`, and no more if it has no name of its own."""
     waves = campaign.plan.waves
     if campaign.wave is None:
         return counted(len(waves), "wave")
-    name = shown(waves[campaign.wave].name)
-    return f"wave {campaign.wave + 1} of {len(waves)}: {name}"
+    place, name = f"wave {campaign.wave + 1}", shown(waves[campaign.wave].name)
+    return f"{place} of {len(waves)}" if name == place else f"{place} of {len(waves)}: {name}"
 
 
 def _counts(campaign: Campaign, tally: Tally, width: int) -> list[Line]:
@@ -489,7 +513,7 @@ def state_lines(
         return [shown(campaign.paused.describe()), f"nothing new starts; {go_on}", *soaking]
     if soaking:
         return soaking
-    hold = campaign.hold(now)
+    hold = hold_of(campaign, now)
     if hold is not None:
         when = until_words(hold, now)
         return [f"nothing starts: {shown(hold.reason)}{f' ({when})' if when else ''}"]
@@ -567,19 +591,30 @@ def _running(campaign: Campaign, now: float, width: int, room: int) -> list[Line
     fits = room - 1 if count <= room - 1 else room - 2
     lines = [Line(f"running {count}, oldest first", Tone.HEAD)]
     # Tracks stand in the order of their grants.
-    lines.extend(
-        Line(_track_words(campaign, track, now, width))
-        for track in islice(campaign.tracks.values(), fits)
-    )
+    shown_tracks = list(islice(campaign.tracks.values(), fits))
+    lines.extend(map(Line, _track_lines(campaign, shown_tracks, now, width)))
     if count > fits:
         lines.append(Line(f"  … and {count - fits} more" if fits else f"  {count}", Tone.FAINT))
     return lines
 
 
-def _track_words(campaign: Campaign, track: Track, now: float, width: int) -> str:
-    target = campaign.plan.targets[track.start.target]
-    right = f"{phase_words(track):<19} {spell(now - track.start.granted_at):>12}"
-    return f"  {pad(target_words(target, width), width - len(right) - 3)} {right}"
+def _track_lines(
+    campaign: Campaign, tracks: Sequence[Track], now: float, width: int
+) -> Iterator[str]:
+    """Yield a line for each, in columns that are no wider than what stands in them."""
+    targets = campaign.plan.targets
+    names = [target_words(targets[track.start.target], width) for track in tracks]
+    phases = [phase_words(track) for track in tracks]
+    times = [spell(now - track.start.granted_at) for track in tracks]
+    phase_width = max(map(len, (Phase.RESTARTING, *phases)))
+    time_width = max(map(len, (_USUAL_TIME, *times)))
+    room = width - phase_width - time_width - 6
+    name_width = min(room, max(map(cells, names), default=0))
+    for name, phase, time in zip(names, phases, times, strict=True):
+        yield f"  {pad(name, name_width)}  {phase:<{phase_width}}  {time:>{time_width}}"
+
+
+_USUAL_TIME = "99 s"
 
 
 def phase_words(track: Track) -> str:
@@ -594,6 +629,8 @@ def target_words(target: Target, width: int) -> str:
     project_id, cluster_id = shown(target.project_id), shown(target.cluster_id)
     if width < _FULL_IDS_FROM:
         project_id, cluster_id = short(project_id), short(cluster_id)
+    if width < _PROJECTS_FROM and target.name:
+        return f"{cluster_id} {shown(target.name)}"
     name = f" {shown(target.name)}" if target.name else ""
     return f"{project_id}/{cluster_id}{name}"
 

@@ -81,6 +81,12 @@ _DRAWING_SHARE = 100
 
 _LONGEST_PAUSE = 2.0
 
+STOPPED = (
+    "stopped by Ctrl-Z: nothing starts and nothing is followed until `fg`; a run that is left for "
+    "long may be taken over from another terminal"
+)
+"""What is said before the process is stopped."""
+
 HEARTBEAT_EVERY = 60.0
 """Seconds of silence after which plain progress says what goes on."""
 
@@ -329,7 +335,8 @@ class _Headlines:
     def _wave(self, event: WaveOpened | WaveSoaking | WaveFinished) -> str:
         waves = self._campaign.plan.waves
         wave = waves[event.wave]
-        head = f"wave {event.wave + 1} of {len(waves)} ({shown(wave.name)})"
+        place, name = f"wave {event.wave + 1}", shown(wave.name)
+        head = f"{place} of {len(waves)}" + ("" if name == place else f" ({name})")
         match event:
             case WaveOpened():
                 return f"{head} opened: {counted(len(wave.targets), 'cluster')}"
@@ -458,6 +465,18 @@ class TerminalProgress:
         self._draw_from = -math.inf
 
     def __enter__(self) -> Self:
+        self.come_back()
+        return self
+
+    def step_aside(self) -> None:
+        """Leave the picture where it is, and the terminal to whoever stops us."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+            self.say(Line(STOPPED, Tone.WARN))
+
+    def come_back(self) -> None:
+        """Draw anew, below whatever was written meanwhile."""
         from rich.live import Live  # noqa: PLC0415 - it takes 50 ms to load
 
         self._live = Live(
@@ -468,7 +487,6 @@ class TerminalProgress:
             vertical_overflow="crop",
         )
         self._live.start()
-        return self
 
     def __exit__(
         self,

@@ -45,7 +45,9 @@ class WordForWave:
 
     def __init__(self, terminal: TextIO) -> None:
         """Ask at `terminal`, from the first pause before a wave on."""
+        self._terminal = terminal
         self._descriptor = terminal.fileno()
+        self._stepped_aside = False
         self._go_on: Callable[[], None] = _nobody
         self._modes: list[Any] | None = None
 
@@ -76,6 +78,16 @@ class WordForWave:
 
     def turned(self, campaign: Campaign, now: float) -> None:
         """Do nothing: the question stands in the picture."""
+
+    def step_aside(self) -> None:
+        """Leave the terminal to whoever stops us."""
+        self._stepped_aside = self._modes is not None
+        self._stop()
+
+    def come_back(self) -> None:
+        """Ask again, unless we went on in the background."""
+        if self._stepped_aside and can_be_asked(self._terminal):
+            self._ask()
 
     def _ask(self) -> None:
         if self._modes is not None:

@@ -658,6 +658,32 @@ def test_waves_wait_for_a_key_at_the_terminal(tmp_path: Path) -> None:
     os.close(theirs)
 
 
+def test_ctrl_z_leaves_the_terminal_in_order(tmp_path: Path) -> None:
+    """Whoever stops the run gets the cursor and the keys back; it asks again when it goes on."""
+    ours, theirs = os.openpty()
+    with desk(tmp_path, *CONFIRMED, count=9, terminal=theirs) as it, Screen(ours) as screen:
+        echoing = termios.tcgetattr(theirs)[3] & termios.ECHO
+        wait_for(screen.shows("press y, or run"), tmp_path)
+        assert not screen.has_cursor()
+        it.run.send_signal(signal.SIGTSTP)
+        wait_for(screen.shows("stopped by Ctrl-Z: nothing starts"), tmp_path)
+        _, status = os.waitpid(it.run.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        wait_for(screen.has_cursor, tmp_path)
+        assert termios.tcgetattr(theirs)[3] & termios.ECHO == echoing
+        it.run.send_signal(signal.SIGCONT)
+        wait_for(lambda: not screen.has_cursor(), tmp_path)
+        wait_for(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO, tmp_path)
+        screen.type("y")
+        it.until(3)
+        wait_for(screen.shows("wave 2 is done"), tmp_path)
+        screen.type("y")
+        assert it.run.wait(60) == ExitCode.OK
+        wait_for(screen.has_cursor, tmp_path)
+        it.check()
+    os.close(theirs)
+
+
 class Screen:
     """What a terminal shows, and somebody who types at it."""
 
@@ -672,6 +698,11 @@ class Screen:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+    def has_cursor(self) -> bool:
+        """Whether the cursor is shown now."""
+        drawn = b"".join(self._shown)
+        return drawn.rfind(b"\x1b[?25h") >= drawn.rfind(b"\x1b[?25l")
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ Rules:
   for the next. It records first what already follows, then stops what must stop, and starts last.
 - Nothing here knows a clock: `now` comes in. A call whose answer was lost is looked after, not
   repeated, until it is proved that it began nothing.
-- Each rule is kept in a part of its own, which knows nothing of the others; here is when they are
+- Each rule is kept by a part of its own, which knows nothing of the campaign; here is when they are
   asked, in which order, and what is recorded of it.
 """
 

@@ -18,7 +18,7 @@ import heapq
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -469,6 +469,23 @@ class Limits:
             most = limit.of(size) if isinstance(limit, Unavailable) else limit.most
             gate = self._gate[limit, value] = Gate(limit, value, most)
         return gate
+
+
+def counts_within(moments: Sequence[float], span: float) -> Iterator[int]:
+    """Yield of each of ascending moments how many lie in the interval of that length up to it.
+
+    Both its ends are part of it. It is how to look back at what a rate let through.
+    """
+    first = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] > span:
+            first += 1
+        yield last - first + 1
+
+
+def most_within(moments: Sequence[float], span: float) -> int:
+    """Return how many of ascending moments any interval of that length holds at most."""
+    return max(counts_within(moments, span), default=0)
 
 
 def _sizes(limits: Iterable[Limit], fleet: Iterable[Scoped]) -> Counter[tuple[str, str]]:

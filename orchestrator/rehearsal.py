@@ -25,6 +25,7 @@ from orchestrator.limits import (
     Rate,
     StartChange,
     change_of,
+    most_within,
 )
 from orchestrator.model import (
     Event,
@@ -478,7 +479,7 @@ def analyse(plan: Plan, events: Iterable[Event]) -> RehearsedRun:
         waited=dict(run.waited),
         stretches=tuple(_summed_up(run.stretches, end - run.began)),
         most_at_once=run.at_once.most,
-        most_in_an_hour=_most_within(HOUR, run.starts),
+        most_in_an_hour=most_within(run.starts, HOUR),
         held=run.held,
         least=run.least(),
     )
@@ -501,12 +502,3 @@ def _summed_up(stretches: Sequence[Stretch], whole: float) -> Iterator[Stretch]:
 
 def _since(began: float, at: float | None) -> float | None:
     return None if at is None else at - began
-
-
-def _most_within(span: float, starts: Sequence[float]) -> int:
-    most = first = 0
-    for last, at in enumerate(starts):
-        while at - starts[first] > span:
-            first += 1
-        most = max(most, last - first + 1)
-    return most

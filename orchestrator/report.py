@@ -25,7 +25,7 @@ from typing import NamedTuple, TextIO, get_args
 import msgspec
 
 from orchestrator.errors import ExitCode, OrchestratorError
-from orchestrator.limits import Concurrency, Gate, Rate, change_of, scope_value
+from orchestrator.limits import Concurrency, Gate, Rate, change_of, counts_within, scope_value
 from orchestrator.model import (
     AnswerArrivedLate,
     ErrorInfo,
@@ -526,17 +526,13 @@ def _most_started(
     scoped: dict[str, list[_Moment]] = {}
     for start in starts:
         scoped.setdefault(scope_value(targets[start.target], rate.scope), []).append(start)
-    return max((_most_within(rate.per, chosen, applied) for chosen in scoped.values()), default=0)
+    return max((_most_applied(rate, applied, chosen) for chosen in scoped.values()), default=0)
 
 
-def _most_within(span: float, starts: Sequence[_Moment], applied: Container[int]) -> int:
-    most = first = 0
-    for last, start in enumerate(starts):
-        while start.at - starts[first].at > span:
-            first += 1
-        if start.period in applied:
-            most = max(most, last - first + 1)
-    return most
+def _most_applied(rate: Rate, applied: Container[int], starts: Sequence[_Moment]) -> int:
+    counts = counts_within([start.at for start in starts], rate.per)
+    ends = zip(starts, counts, strict=True)
+    return max((count for start, count in ends if start.period in applied), default=0)
 
 
 # ----------------------------------------------------------------------------------- the entries

@@ -16,6 +16,8 @@ from orchestrator.limits import (
     Start,
     StartChange,
     change_of,
+    counts_within,
+    most_within,
     scope_value,
 )
 from orchestrator.model import (
@@ -251,3 +253,19 @@ def test_gates_agree_with_counting_by_hand(steps: list[tuple[int, str, float]]) 
                     assert gate.has_room(now) == expected
                 elif expected:
                     assert gate.frees_at(now) <= later
+
+
+@given(
+    st.lists(st.integers(0, 400).map(lambda n: n / 4), max_size=40).map(sorted),
+    st.integers(1, 80).map(lambda n: n / 4),
+)
+def test_what_lies_within_a_span_agrees_with_a_naive_count(
+    moments: list[float], span: float
+) -> None:
+    """The sliding window finds what counting from every moment finds."""
+    naive = max((sum(at <= one <= at + span for one in moments) for at in moments), default=0)
+    assert most_within(moments, span) == naive
+    until = [
+        sum(at - span <= one <= at for one in moments[: n + 1]) for n, at in enumerate(moments)
+    ]
+    assert list(counts_within(moments, span)) == until

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.simulator import Record, TraceFile, judge, read_trace
-from orchestrator.simulator.trace import What, most_at_once, most_per_window
+from orchestrator.simulator.trace import What, most_at_once
 
 SENTENCE = (
     "3 restarts were executed within one interval in project p1; the limit project=2/20s allows 2"
@@ -138,13 +138,6 @@ def test_most_at_once_agrees_with_a_naive_count(drawn: list[tuple[float, float]]
         default=0,
     )
     assert most_at_once(pairs) == naive
-
-
-@given(st.lists(moments, max_size=40).map(sorted), st.integers(1, 80).map(lambda n: n / 4))
-def test_most_per_window_agrees_with_a_naive_count(drawn: list[float], length: float) -> None:
-    """The sliding window finds what counting from every moment finds."""
-    naive = max((sum(at <= one <= at + length for one in drawn) for at in drawn), default=0)
-    assert most_per_window(drawn, length) == naive
 
 
 @given(st.lists(st.tuples(moments, st.integers(0, 5), st.sampled_from(["p1", "p2"])), max_size=30))

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
-from orchestrator.limits import FLEET, Concurrency, Limit, Rate, scope_value
+from orchestrator.limits import FLEET, Concurrency, Limit, Rate, most_within, scope_value
 from orchestrator.simulator.gate import Admission
 from orchestrator.simulator.iam import Given
 from orchestrator.simulator.replies import Hang, Reply, Sever
@@ -299,7 +299,7 @@ def judge(
         for key, _, chosen in _scoped(concurrency, subjects)
     }
     per_window = {
-        key: most_per_window([executed[index].at for index in chosen], rate.per)
+        key: most_within([executed[index].at for index in chosen], rate.per)
         for key, rate, chosen in _scoped(rates, subjects)
     }
     twice = _twice(executed, allowed_twice)
@@ -329,16 +329,6 @@ def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
     for _, change in changes:
         down += change
         most = max(most, down)
-    return most
-
-
-def most_per_window(moments: Sequence[float], length: float) -> int:
-    """Return how many of the ascending moments any closed interval of that length holds at most."""
-    most = first = 0
-    for last, moment in enumerate(moments):
-        while moment - moments[first] > length:
-            first += 1
-        most = max(most, last - first + 1)
     return most
 
 

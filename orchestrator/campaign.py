@@ -32,6 +32,7 @@ from orchestrator.limits import Limits, Start
 from orchestrator.looks import FRESH_FOR, Looks
 from orchestrator.model import (
     UNAUTHORIZED,
+    UNAVAILABLE,
     AccountRefused,
     ClusterState,
     ErrorInfo,
@@ -72,6 +73,7 @@ from orchestrator.orders import Order, Standing
 from orchestrator.pace import Paces
 from orchestrator.plan import Plan, Policy, changed_policy
 from orchestrator.progress import Progress
+from orchestrator.span import format_span
 from orchestrator.starts import Starts
 from orchestrator.waves import Waves
 from orchestrator.window import Durations, Opening
@@ -665,7 +667,8 @@ class Campaign:
         """Take note of what a list call showed that was sent at `began_at`."""
         for event in self._looks.saw(project_id, states, began_at, now, self._findings):
             self._findings[event.target] = event
-        self._starts.open_door(project_id, began_at + FRESH_FOR, now)
+        seen_at = now if self._looks.at(project_id).is_slow else began_at
+        self._starts.open_door(project_id, seen_at + FRESH_FOR, now)
         self._admission.note_health(project_id, began_at, now)
         self._admission.have_seen((project_id,))
         self._look_again(project_id, now)
@@ -678,6 +681,10 @@ class Campaign:
                 event = self._looks.judged(position, state, began_at, now)
             if event is not None:
                 self._findings[position] = event
+        elif now > began_at + FRESH_FOR:
+            message = f"reading it took {format_span(now - began_at)}, too long for a baseline"
+            late = ErrorInfo(error_class=UNAVAILABLE, message=message)
+            self.fail_to_observe_one(position, late, now)
         elif self._looks.comes_back(position):
             self._looks.saw_one(position, state, began_at)
             self._starts.open_door(
@@ -806,10 +813,24 @@ class Campaign:
             reason = "its project cannot be read"
             return self._ended(position, Outcome.REFUSED, now, reason, blind)
         state = self._looks.baseline(position, now)
-        if state is None:
+        if state is not None:
+            return self._by_baseline(position, state, now)
+        self._seek_baseline(position, now)
+        return None
+
+    def _seek_baseline(self, position: int, now: float) -> None:
+        """Have a target read: alone if the list does not show it, or is too slow to, else with all.
+
+        The door may stand open for one that was read alone; the next ones have to be read, too.
+        """
+        watch = self._looks.of(position)
+        if self._looks.is_fresh(position, now) or self._looks.may_read_alone(watch):
             self._looks.examine(position, is_out_of_line=True)
-            return None
-        return self._by_baseline(position, state, now)
+        elif watch.is_slow:
+            self._put_back(position, now + self.policy.poll_every)
+        else:
+            self._starts.open_door(watch.project_id, -math.inf, now)
+            self._put_back(position)
 
     def _by_baseline(self, position: int, state: ClusterState, now: float) -> Command | None:
         lost = self._attempts.lost(position)

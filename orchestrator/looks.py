@@ -8,7 +8,8 @@ Rules:
   is known to show nothing new is left out.
 - A cluster that the list does not show is read alone. Who waits leaves the line for that; who was
   under way may have ended before the answer comes, which then concerns nobody.
-- What was seen serves as a baseline for `FRESH_FOR`.
+- What was seen serves as a baseline for `FRESH_FOR`. Where lists take longer than that, those who
+  wait are read alone, a few at a time.
 - A look that failed is repeated, ever more slowly. A project that was never seen is given up after
   `BLIND_LOOKS` of them, one that was seen before after `BLIND_FOR`, and at once if it is refused.
 - Who is not seen ready by the deadline and is out of sight is unknown.
@@ -42,6 +43,9 @@ from orchestrator.span import format_span
 FRESH_FOR = 10.0
 """Seconds for which a look may serve as the baseline of a restart."""
 
+ALONE_AT_ONCE = 5
+"""So many of a project are read alone at the same time, where its lists are too slow."""
+
 BLIND_LOOKS = 5
 """After so many failed looks in a row a project that was never seen is given up."""
 
@@ -71,6 +75,8 @@ class Watch:
     """Why its clusters cannot be seen, when there is no hope that they will."""
     followed: set[int] = field(default_factory=set)
     soaking: set[int] = field(default_factory=set)
+    is_slow: bool = False
+    """Whether the last list was too old for a baseline when it came."""
     is_wanted: bool = False
     """Whether targets wait for a baseline."""
     is_surveyed: bool = False
@@ -151,7 +157,16 @@ class Looks:
         at, state = self._examined.get(position, (-math.inf, None))
         if state is not None and now <= at + FRESH_FOR:
             return state
-        return self.state_of(position)
+        return self.state_of(position) if self.is_fresh(position, now) else None
+
+    def is_fresh(self, position: int, now: float) -> bool:
+        """Whether the last list of its project is new enough for baselines."""
+        return now <= self._of[position].seen_at + FRESH_FOR
+
+    def may_read_alone(self, watch: Watch) -> bool:
+        """Whether one more of a project with slow lists may leave the line to be read."""
+        alone = sum(self._of[position] is watch for position in self._out_of_line)
+        return watch.is_slow and alone < ALONE_AT_ONCE
 
     def wake_at(self, now: float) -> float:
         """Return when there is something to do by time alone; infinity if nothing ever."""
@@ -264,6 +279,7 @@ class Looks:
         watch.not_before = -math.inf
         watch.states = states
         watch.seen_at = at
+        watch.is_slow = now > at + FRESH_FOR
         found: list[TargetEvent] = []
         for position in watch.followed:
             state = states.get(self._targets[position].cluster_id)

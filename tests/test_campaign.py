@@ -96,6 +96,9 @@ class Play:
         self.events: list[Event] = []
         self.asked: list[RestartRequested] = []
         self.looks = 0
+        self.lists_take = self.details_take = 0.0
+        self.alone: dict[str, ClusterState] = {}
+        """What details show that no list does."""
         self.blinding: ErrorInfo | None = None
         """Why list calls fail, if they do."""
         self.blinded: str | None = None
@@ -138,7 +141,11 @@ class Play:
                 for target in self.plan.targets
                 if target.project_id == look.project_id and target.cluster_id in self.states
             }
-            self.campaign.observe(look.project_id, mine, self.now, self.now)
+            began_at, self.now = self.now, self.now + self.lists_take
+            self.campaign.observe(look.project_id, mine, began_at, self.now)
+        elif (state := self.alone.get(self.plan.targets[look.target].cluster_id)) is not None:
+            began_at, self.now = self.now, self.now + self.details_take
+            self.campaign.observe_one(look.target, state, began_at, self.now)
         else:
             gone = ErrorInfo(error_class="not_found", message="gone", code="CSS.0015")
             self.campaign.miss(look.target, gone)
@@ -503,6 +510,47 @@ def test_a_baseline_is_never_older_than_ten_seconds() -> None:
     assert play.looks > looks
     assert play.outcome(1) is Outcome.SKIPPED
     assert FRESH_FOR <= 10.0
+
+
+def test_a_target_read_alone_makes_no_old_list_new() -> None:
+    """The door that it opens is its own: the others are looked at again before they start."""
+    play = Play(4, limits=(Rate(1, 6.0),), wait=False)
+    del play.states["c1"]
+    play.alone = {"c1": BUSY}
+    play.turn()
+    play.answer()
+    play.wait(7.0)
+    play.answer(target=2)
+    play.states["c3"] = BUSY
+    play.wait(8.0)
+    assert [event.target for event in play.asked] == [0, 2]
+    assert [play.outcome(1), play.outcome(3)] == [Outcome.SKIPPED] * 2
+
+
+def test_where_lists_are_slow_targets_are_read_alone() -> None:
+    """A list that is too old for a baseline when it comes holds nobody up for ever."""
+    play = Play(3, max_failures=Portion(3))
+    play.lists_take = FRESH_FOR + 2.0
+    play.alone = {"c0": IDLE, "c1": BUSY, "c2": IDLE}
+    play.turn()
+    assert [event.target for event in play.asked] == [0, 2]
+    assert play.outcome(1) is Outcome.SKIPPED
+    assert all(event.baseline == IDLE for event in play.asked)
+
+
+def test_who_can_only_be_read_too_slowly_is_given_up() -> None:
+    """Where details are as slow as lists, a target is refused after so many tries."""
+    play = Play(1)
+    play.lists_take = play.details_take = FRESH_FOR + 2.0
+    play.alone = {"c0": IDLE}
+    play.turn()
+    play.wait(600.0)
+    assert play.asked == []
+    assert play.outcome() is Outcome.REFUSED
+    assert play.ended().reason == "cannot be read"
+    error = play.ended().error
+    assert error is not None
+    assert error.message == "reading it took 12s, too long for a baseline"
 
 
 def test_a_project_that_cannot_be_read_refuses_its_targets() -> None:

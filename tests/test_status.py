@@ -12,7 +12,7 @@ import pytest
 from orchestrator.campaign import Campaign
 from orchestrator.cli.status import _screen
 from orchestrator.journal import MemoryStore, RunJournal, RunRecord
-from orchestrator.limits import Concurrency, Rate
+from orchestrator.limits import Concurrency, Rate, Unavailable
 from orchestrator.model import (
     Answer,
     ClusterState,
@@ -119,6 +119,20 @@ def test_starts_of_other_runs_are_counted() -> None:
     text = "\n".join(map(str, status.lines(100, 50)))
     assert "waiting: 9 for 4/600s (next in 580 s, at " in text.replace("9 min 41 s", "580 s")
     assert "carried out by ana@b" in text
+
+
+def test_what_only_the_runner_sees_is_not_made_up() -> None:
+    """Who is down is in no journal: a status of a limit on that says what it counts."""
+
+    async def story(scene: Scene) -> Status:
+        scene.policy = replace(scene.policy, max_unavailable=(Unavailable(2),))
+        await scene.begin("one", 5, 1)
+        await scene.start("one", 0)
+        return await scene.look("one")
+
+    text = "\n".join(map(str, play(story).lines(100, 50)))
+    assert "limit 2 unavailable: 1 of 2 used\n" in text
+    assert "\nof clusters down only restarts are counted here; the run's own terminal" in text
 
 
 def test_a_run_that_nobody_works_on_says_what_to_do() -> None:

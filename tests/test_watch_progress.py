@@ -263,6 +263,21 @@ def test_a_failed_look_is_told_once_until_it_changes() -> None:
     assert "502" in stage.new()
 
 
+def test_a_trouble_of_many_is_told_once_for_all() -> None:
+    """Of sixty projects that cannot be read for the same reason three are named, now and then."""
+    stage = Stage(fleet(3), Concurrency(3))
+    stage.plain()
+    for begin in (0.0, SAME_TROUBLE):
+        for number in range(60):
+            project = f"{number:032x}"
+            error = f"listing the clusters of project {project}: 503 ({number + 7:032x})"
+            stage.notice(begin + number, project=project, error=error)
+        told = stage.new().splitlines()
+        assert [f"project {n:032x}" in line for n, line in enumerate(told[:3])] == [True] * 3
+        assert told[3].endswith("look.failed: others have the same trouble; the log names each")
+        assert len(told) == 4
+
+
 def test_a_long_silence_is_broken() -> None:
     """After a minute without a line, one says what runs and why others wait; not before."""
     stage = Stage(fleet(12), Concurrency(2))

@@ -78,6 +78,9 @@ _FULL_IDS_FROM = 120
 _PROJECTS_FROM = 80
 """Columns from which there is room for the project beside the name of a cluster."""
 
+_UNSEEN = "of clusters down only restarts are counted here; the run's own terminal counts all"
+"""Said where a run is seen from outside: only whoever carries it out has looked."""
+
 _MOST_LINES = 3
 """So many lines at most are given to one of the picture's sentences where they are narrow."""
 
@@ -375,6 +378,7 @@ def picture(
         *_states(campaign, now, wall, None if who else "press Ctrl-C", asks=asks),
         *_window(campaign),
         *(Line(f"limit {text}", Tone.FAINT) for text in limit_lines(campaign, now)),
+        *([Line(_UNSEEN, Tone.FAINT)] if who and campaign.policy.max_unavailable else []),
         Line(""),
     ]
     lines = _wrapped(lines, width, _MOST_LINES)

@@ -93,6 +93,9 @@ HEARTBEAT_EVERY = 60.0
 SAME_TROUBLE = 150.0
 """Seconds after which a failed look like the last one is news again; looks are a minute apart."""
 
+ALIKE = 3
+"""So many of those who have the same trouble are named: an outage may be that of sixty projects."""
+
 _UNIQUE = re.compile(r"[0-9a-fA-F-]{16,}")
 """Ids of requests make two messages differ that say the same."""
 
@@ -172,6 +175,8 @@ class _Headlines:
         self._clock = clock_
         self._is_resumed = bool(self.tally.ended or campaign.tracks)
         self._troubles: dict[str, tuple[float, str]] = {}
+        self._alike: dict[tuple[str, str], tuple[float, int]] = {}
+        """By trouble, since when and how many have it."""
         self._throttled_until: dict[str, float] = {}
 
     def wall(self, at: float) -> datetime:
@@ -212,7 +217,21 @@ class _Headlines:
         key, same = f"{notice} {what}", _UNIQUE.sub("", error)
         at, before = self._troubles.get(key, (-math.inf, ""))
         self._troubles[key] = (now, same)
-        return None if same == before and now < at + SAME_TROUBLE else self._stamped(line, now)
+        if same == before and now < at + SAME_TROUBLE:
+            return None
+        return self._of_many(notice, same, line, now)
+
+    def _of_many(self, notice: str, same: str, line: Line, now: float) -> Line | None:
+        """Return the line for the first few of those who have the same trouble, and one for all."""
+        since, count = self._alike.get((notice, same), (-math.inf, 0))
+        if now >= since + SAME_TROUBLE:
+            since, count = now, 0
+        self._alike[notice, same] = (since, count + 1)
+        if count > ALIKE:
+            return None
+        if count == ALIKE:
+            line = Line(f"{notice}: others have the same trouble; the log names each", Tone.WARN)
+        return self._stamped(line, now)
 
     def now_going_on(self, now: float) -> Line:
         """Say what runs and why others wait."""

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -36,7 +37,7 @@ from orchestrator.model import (
     RunStopping,
 )
 from orchestrator.orders import Bound, NewBound, NewLimits, Order, OrderKind, order_of
-from orchestrator.plan import Portion, Window
+from orchestrator.plan import Portion, Window, changed_policy
 from orchestrator.simulator import Record, invent_targets, judge, read_trace
 from tests.stories.night import Morning, Night, fleet
 from tests.stories.processes import (
@@ -207,6 +208,49 @@ def test_limits_changed_in_random_nights(data: st.DataObject) -> None:
     assert morning.findings.broken == ()
     assert morning.judged().twice == ()
     check_each_start(morning)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_who_may_be_down_changed_in_random_nights(data: st.DataObject) -> None:
+    """Whatever is said of clusters down, and whenever: no restart begins beside as many of them."""
+    down = st.builds(Unavailable, st.integers(1, 4), st.sampled_from(["fleet", "project"]))
+    limits = st.lists(down, max_size=2, unique_by=lambda one: one.scope).map(tuple)
+    changes = data.draw(st.lists(st.tuples(st.floats(1, 600), limits), min_size=1, max_size=4))
+    share = data.draw(st.sampled_from([0.0, 0.05, 0.2]))
+    over = max(at for at, _ in changes) + 1500.0
+    morning = Night(
+        targets=fleet(data.draw(st.integers(5, 30)), data.draw(st.integers(1, 4))),
+        scenario='[restart]\nduration = ["5s", "3m"]\n'
+        f"[state]\ninitial = {{unhealthy = {share}}}\n",
+        seed=data.draw(st.integers(0, 1000)),
+        policy={
+            "limits": (Concurrency(data.draw(st.integers(1, 8))),),
+            "max_failures": Portion(100, is_percent=True),
+        },
+        orders=[
+            *(order(at, OrderKind.LIMIT, no_unavailable=True, max_unavailable=most, loosen=True)
+              for at, most in changes),
+            # Clusters that stay down would hold up the others for ever.
+            order(over, OrderKind.LIMIT, no_unavailable=True, loosen=True),
+        ],
+    ).run()  # fmt: skip
+    assert morning.findings.broken == ()
+    assert morning.judged().twice == ()
+    assert Outcome.NOT_STARTED not in morning.outcomes()
+    policies = [(-math.inf, morning.plan.policy)]
+    for event in morning.events:
+        if isinstance(event, LimitsChanged):
+            policies.append((event.at, changed_policy(policies[-1][1], event)))
+    records = executed(morning)
+    for number, record in enumerate(records):
+        begun = [e for e in records[:number] if counts(Concurrency(1), e, record)]
+        # What was granted right before a change may be executed right after it.
+        kept = [p for n, (at, p) in enumerate(policies) if at < record.at - 0.5
+                and all(later > record.at for later, _ in policies[n + 1 :])]  # fmt: skip
+        for limit in kept[0].max_unavailable if kept else ():
+            same = [e for e in begun if limit.scope == "fleet" or e.project_id == record.project_id]
+            assert len(same) < limit.most
 
 
 # ------------------------------------------------------------------------------- real processes

@@ -407,13 +407,14 @@ async def carry_out(
                     watcher.answer_with(partial(engine.proceed, owner))
             with _signals_to(engine):
                 ending = await engine.run()
+                # Who asks a third time to stop does not ask for a run without its report.
+                path = settings.report or default_report_name(record.run_id)
+                if isinstance(ending.journal_error, LeaseError):
+                    path = ""  # the report is the new runner's to write
+                else:
+                    write_report(scribe.fold, facts_of(record), path, stdout=sys.stdout)
     finally:
         await journal.close()
-    path = settings.report or default_report_name(record.run_id)
-    if isinstance(ending.journal_error, LeaseError):
-        path = ""  # the report is the new runner's to write
-    else:
-        write_report(scribe.fold, facts_of(record), path, stdout=sys.stdout)
     return Result(
         run_id=record.run_id,
         outcome=ending.outcome,

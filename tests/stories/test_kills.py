@@ -4,7 +4,11 @@ import contextlib
 import json
 import random
 import re
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,15 @@ from orchestrator.errors import ExitCode
 from orchestrator.limits import Concurrency, Rate
 from orchestrator.simulator import Judgement, invent_targets, judge, read_trace
 from tests.schema import report_schema
-from tests.stories.processes import QUICK, fleet_file, kill_after, said, simulator, start
+from tests.stories.processes import (
+    QUICK,
+    environment,
+    fleet_file,
+    kill_after,
+    said,
+    simulator,
+    start,
+)
 
 SCENARIO = """
 [latency]
@@ -202,3 +214,34 @@ def test_a_second_runner_is_told_who_works_on_the_run(tmp_path: Path) -> None:
     assert "of the same plan is running" in said(tmp_path)
     assert "`orchestrator status " in said(tmp_path)
     assert judge(read_trace(tmp_path / "trace.jsonl")).twice == ()
+
+
+def test_a_third_interrupt_does_not_cost_the_report(tmp_path: Path) -> None:
+    """Whoever keeps pressing Ctrl-C while the report is written gets the whole report."""
+    fleet = fleet_file(tmp_path, "fleet.csv", invent_targets(600, 1, 5))
+    command = [
+        sys.executable, "-m", "orchestrator", "restart", fleet, "--simulate", "--yes",
+        "--journal", "journal.db", "--report", "-", *QUICK,
+    ]  # fmt: skip
+    with (tmp_path / "said.txt").open("w") as words:
+        run = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(tmp_path), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words,
+        )  # fmt: skip
+    wait_for(run, tmp_path, "opened")
+    run.send_signal(signal.SIGINT)
+    wait_for(run, tmp_path, "stopping")
+    run.send_signal(signal.SIGINT)
+    wait_for(run, tmp_path, "run aborted")
+    for _ in range(2):  # it is writing by now, and nobody reads
+        time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+    printed, _ = run.communicate(timeout=30)
+    assert run.returncode == ExitCode.ABORTED, said(tmp_path)
+    assert len(json.loads(printed)["targets"]) == 600
+
+
+def wait_for(run: subprocess.Popen[str], folder: Path, words: str) -> None:
+    while words not in said(folder):
+        assert run.poll() is None, said(folder)
+        time.sleep(0.02)

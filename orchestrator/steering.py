@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -78,6 +79,7 @@ async def continue_if_paused(
     reason: str | None = None,
     wanted: NewLimits = NewLimits(),  # noqa: B008 - a value
     takes_up: bool = False,
+    patience: float = PATIENCE,
 ) -> tuple[str, Sequence[Reply]] | None:
     """Let a run go on that is paused and whose runner is alive.
 
@@ -88,6 +90,7 @@ async def continue_if_paused(
         reason: why, for the history.
         wanted: limits and window from here on, where they change.
         takes_up: whether outcomes are to be taken up again, which only a run without a runner can.
+        patience: seconds to wait for the runner to take each order.
 
     Returns:
         the run, and what came of each order; None if nobody works on the run.
@@ -109,15 +112,27 @@ async def continue_if_paused(
         if not wanted.is_empty:
             objection = standing.objection_to(wanted, run.targets, store.clock.now())
     _refuse_to_resume(run, standing, objection, takes_up=takes_up)
+    give = partial(give_order, settings, run.run_id, by=by, reason=reason, patience=patience)
     replies = []
     if not wanted.is_empty:
         # First, so that nothing starts under the limits of before.
-        _, reply = await give_order(
-            settings, record.run_id, OrderKind.LIMIT, by=by, reason=reason, wanted=wanted
-        )
+        _, reply = await give(OrderKind.LIMIT, wanted=wanted)
+        _refuse_without_limits(run.run_id, reply)
         replies.append(reply)
-    _, reply = await give_order(settings, record.run_id, OrderKind.CONTINUE, by=by, reason=reason)
-    return record.run_id, [*replies, reply]
+    _, reply = await give(OrderKind.CONTINUE)
+    return run.run_id, [*replies, reply]
+
+
+def _refuse_without_limits(run_id: str, reply: Reply) -> None:
+    """Refuse to let a run go on that has not taken the limits which it was to go on with."""
+    for event in reply.events:
+        if isinstance(event, OrderRefused):
+            raise UsageError(f"resuming run {run_id}: {event.reason}; it stays paused")
+    if not reply.events:
+        raise UnavailableError(
+            f"resuming run {run_id}: its limits are recorded as order {reply.order.number}, and "
+            "its runner has not taken it yet; it stays paused: resume it again when it has"
+        )
 
 
 def _refuse_to_resume(
@@ -188,11 +203,11 @@ async def _live_run(store: Store, run_id: str | None, kind: OrderKind) -> RunSum
         raise AssertionError(run_id)
     if run.state is RunState.FINISHED:
         raise UsageError(
-            f"{kind} of run {run_id}: it is finished; `orchestrator report {run_id}` says how"
+            f"{kind.verb} of run {run_id}: it is finished; `orchestrator report {run_id}` says how"
         )
     if run.state is not RunState.RUNNING:
         raise UnavailableError(
-            f"{kind} of run {run_id}: it is {run.state}, and nobody works on it; "
+            f"{kind.verb} of run {run_id}: it is {run.state}, and nobody works on it; "
             f"`orchestrator resume {run_id}` goes on with it, and takes other limits, too"
         )
     return run
@@ -204,7 +219,7 @@ def _only_live(runs: Sequence[RunSummary], kind: OrderKind) -> RunSummary:
         return live[0]
     if live:
         names = ", ".join(run.run_id for run in live[:5])
-        raise UsageError(f"{kind}: {len(live)} runs are live, {names}; name one")
+        raise UsageError(f"{kind.verb}: {len(live)} runs are live, {names}; name one")
     left = [run.run_id for run in runs if run.state is not RunState.FINISHED]
     what = f"; not finished: {', '.join(left[:5])}, see `orchestrator resume`" if left else ""
-    raise UnavailableError(f"{kind}: no run of this journal is live{what}")
+    raise UnavailableError(f"{kind.verb}: no run of this journal is live{what}")

@@ -527,7 +527,8 @@ def state_lines(
 def _wait_words(wait: Wait, wall: Wall) -> str:
     if not wait.when or wait.until == math.inf:
         return str(wait)
-    return f"{wait.count} {wait.what} ({wait.when}, at {clock(wall(wait.until))})"
+    first, then, after = wait.when.partition(", then ")
+    return f"{wait.count} {wait.what} ({first}, at {clock(wall(wait.until))}{then}{after})"
 
 
 def how_to_go_on(campaign: Campaign, *, asks: bool) -> str:

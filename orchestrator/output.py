@@ -46,6 +46,18 @@ def write_whole(path: Path, chunks: Iterable[str]) -> None:
     _sync_folder(path.parent)
 
 
+def why_unwritable(path: Path) -> str | None:
+    """Return why no file could be written to `path`, as far as that can be told beforehand."""
+    if path.is_dir():
+        return "it is a folder"
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    # What is there is replaced, which takes a folder to write to; only devices are written to.
+    place = path if _is_special(path) else folder
+    return None if os.access(place, os.W_OK) else f"{place} cannot be written"
+
+
 def _is_special(path: Path) -> bool:
     """Whether this is a device or a pipe, which must be written to and never replaced."""
     try:

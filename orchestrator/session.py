@@ -31,8 +31,8 @@ from orchestrator.access import open_access
 from orchestrator.campaign import Campaign
 from orchestrator.config import CloudSettings, Settings, load_settings, user_config_file
 from orchestrator.css import CssClient, Prompt
-from orchestrator.engine import Clock, Cloud, Engine, Runner, Watcher
-from orchestrator.errors import ExitCode, LeaseError, UsageError
+from orchestrator.engine import Clock, Cloud, Ending, Engine, Runner, Watcher
+from orchestrator.errors import ExitCode, LeaseError, OrchestratorError, UsageError
 from orchestrator.experience import expected_seconds
 from orchestrator.fleet import Fleet
 from orchestrator.gate import CommandGate
@@ -58,9 +58,10 @@ from orchestrator.model import (
     Target,
 )
 from orchestrator.orders import NewLimits, Order, Standing
+from orchestrator.output import why_unwritable
 from orchestrator.plan import Plan, Policy, changed_policy, with_targets
 from orchestrator.preflight import check_endpoints, prepare
-from orchestrator.report import ReportFold, default_report_name, write_report
+from orchestrator.report import STANDARD_OUTPUT, ReportFold, default_report_name, write_report
 from orchestrator.simulator import Scenario, Service, TraceFile, load_scenario
 from orchestrator.simulator.auth import Mode
 from orchestrator.simulator.server import serve
@@ -132,7 +133,9 @@ class Result:
     stop_reason: str | None
     counts: Mapping[Outcome, int]
     report: str
-    """Where the report was written; `-` is standard output."""
+    """Where the report was written; `-` is standard output. Empty if it was not."""
+    report_error: OrchestratorError | None = None
+    """Why it could not be written; a run in which all went well has exit code 1 then."""
 
 
 async def restart_fleet(
@@ -212,6 +215,7 @@ async def run_plan(
         UnfitError: kinds of restart do not fit their clusters; nothing was restarted.
         JournalError: the journal cannot be opened or written; nothing was sent.
     """
+    _check_report_place(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(_calm_collector())
         store = await stack.enter_async_context(open_journal(settings, create=True))
@@ -273,6 +277,7 @@ async def resume_run(
         store = await stack.enter_async_context(open_journal(settings_with({})))
         record = await store.load_run(run_id or await newest_unfinished(store))
         settings = settings_with(_options_of(record))
+        _check_report_place(settings)
         simulation = _simulation_of(record)
         service = await stack.enter_async_context(
             _open_service(
@@ -408,21 +413,48 @@ async def carry_out(
             with _signals_to(engine):
                 ending = await engine.run()
                 # Who asks a third time to stop does not ask for a run without its report.
-                path = settings.report or default_report_name(record.run_id)
-                if isinstance(ending.journal_error, LeaseError):
-                    path = ""  # the report is the new runner's to write
-                else:
-                    write_report(scribe.fold, facts_of(record), path, stdout=sys.stdout)
+                path, error = _write_report(scribe, record, settings, ending)
     finally:
         await journal.close()
     return Result(
         run_id=record.run_id,
         outcome=ending.outcome,
-        exit_code=ending.exit_code,
+        exit_code=ending.exit_code if error is None else ending.exit_code or ExitCode.SOME_FAILED,
         stop_reason=campaign.stopping.reason if campaign.stopping else None,
         counts=campaign.standing(),
         report=path,
+        report_error=error,
     )
+
+
+def _check_report_place(settings: Settings) -> None:
+    """Make sure that the report can be written, before there is anything to report.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if settings.report == STANDARD_OUTPUT:
+        return
+    reason = why_unwritable(Path(settings.report or default_report_name("RUN")))
+    if reason is not None:
+        raise UsageError(
+            f"the report could not be written to {settings.report or 'this folder'}: {reason}; "
+            "nothing was sent. Name another place with --report"
+        )
+
+
+def _write_report(
+    scribe: "_Scribe", record: RunRecord, settings: Settings, ending: Ending
+) -> tuple[str, OrchestratorError | None]:
+    """Write the report of a run that ended; return where it is, or why it is nowhere."""
+    if isinstance(ending.journal_error, LeaseError):
+        return "", None  # it is the new runner's to write
+    path = settings.report or default_report_name(record.run_id)
+    try:
+        write_report(scribe.fold, facts_of(record), path, stdout=sys.stdout)
+    except OrchestratorError as error:
+        return "", error
+    return path, None
 
 
 def _slots_held(held: Mapping[str, int]) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -687,15 +719,26 @@ async def serve_simulator(
     """Serve the simulator with these clusters on loopback; the value is its URL.
 
     Raises:
-        OSError: the port or the trace's file cannot be had.
+        UsageError: the trace's file cannot be had.
+        OSError: the port cannot be had.
     """
     with ExitStack() as stack:
         trace = None
         if simulation.trace is not None:
-            trace = stack.enter_context(TraceFile(simulation.trace))
+            trace = stack.enter_context(_open_trace(simulation.trace))
         service = Service(targets, simulation.scenario, simulation.seed)
         async with serve(service, port=port, trace=trace) as server:
             yield server.url
+
+
+def _open_trace(path: Path) -> TraceFile:
+    try:
+        return TraceFile(path)
+    except OSError as error:
+        raise UsageError(
+            f"opening the trace {path}: {error.strerror or error}; name a file in a folder that "
+            "can be written"
+        ) from error
 
 
 @contextmanager

@@ -165,6 +165,8 @@ def test_a_dry_run_sends_nothing(home: Path) -> None:
         (["--yes", "--endpoint", "http://css.example.com"], "--endpoint"),
         (["--yes", "--deadline", "04:00"], "--deadline"),
         (["--yes", "--no-such-option"], "--no-such-option"),
+        (["--yes", "--simulate", "--report", "nowhere/report.json"], "there is no folder"),
+        (["--yes", "--simulate", "--report", "."], "it is a folder"),
     ],
 )
 def test_wrong_use_says_what_to_do(home: Path, arguments: list[str], words: str) -> None:
@@ -174,6 +176,38 @@ def test_wrong_use_says_what_to_do(home: Path, arguments: list[str], words: str)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (home / "state").exists()
+
+
+@pytest.mark.parametrize("command", [["restart", "fleet.csv", "--simulate", "--yes"],
+                                     ["simulate", "--clusters", "1"]])  # fmt: skip
+def test_a_trace_that_cannot_be_written(home: Path, command: list[str]) -> None:
+    """It is a mistake of whoever asked for it, and says what to do."""
+    done = orchestrator(home, *command, "--trace", "nowhere/trace.jsonl")
+    assert done.returncode == ExitCode.USAGE
+    assert "opening the trace nowhere/trace.jsonl: No such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "more", "code"),
+    [
+        ("ready", [], ExitCode.SOME_FAILED),
+        ("failed", ["--max-concurrency", "1"], ExitCode.STOPPED),
+    ],
+)
+def test_a_report_that_cannot_be_written_hides_nothing(
+    home: Path, end: str, more: list[str], code: ExitCode
+) -> None:
+    """How the run ended, and how to go on, is said all the same; all well is no success then."""
+    (home / "end.toml").write_text(f'{SCENARIO}end = "{end}"\n')
+    done = orchestrator(
+        home, "restart", "fleet.csv", "--simulate", "--scenario", "end.toml", "--yes",
+        "--report", "/dev/full", *QUICK, *more,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.splitlines()
+    assert any(line.startswith("error: writing the report of run") for line in lines)
+    assert lines[-1].startswith("to go on: ") == (code is ExitCode.STOPPED)
 
 
 def test_all_mistakes_of_a_fleet_at_once(home: Path) -> None:

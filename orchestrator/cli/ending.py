@@ -16,6 +16,8 @@ def say_how_it_ended(result: Result) -> None:
         lines.append(f"stopped: {result.stop_reason}")
     if result.report not in {"", "-"}:
         lines.append(f"report: {result.report}")
+    if result.report_error is not None:
+        lines.append(f"error: {result.report_error}")
     if result.exit_code in {ExitCode.STOPPED, ExitCode.ABORTED, ExitCode.UNAVAILABLE}:
         lines.append(f"to go on: orchestrator resume {result.run_id}")
     with contextlib.suppress(OSError):  # the terminal is gone; journal and report say it, too

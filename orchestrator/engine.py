@@ -5,14 +5,15 @@ service in memory and the journals fit by shape.
 
 One loop owns the campaign. It turns: everything that came in since the last turn is told to the
 campaign, everything the campaign decides is written in one durable transaction, and only then is
-any of it done. Workers make one call each and put what came of it into the inbox; they touch no
-state.
+any of it done: calls are made ready meanwhile, but not let go. Workers make one call each and put
+what came of it into the inbox; they touch no state.
 """
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -41,7 +42,7 @@ from orchestrator.model import (
     ClusterState,
     ErrorInfo,
     Event,
-    Objection,
+    Leave,
     Outcome,
     RestartAnswered,
     RestartRequested,
@@ -54,7 +55,7 @@ from orchestrator.model import (
     Target,
     TargetEnded,
     Verdict,
-    no_objection,
+    leave_at_once,
 )
 from orchestrator.orders import Order
 from orchestrator.report import exit_code_for
@@ -64,6 +65,9 @@ GATHER = 0.01
 
 LULL = 0.0005
 """Seconds without an answer after which a turn waits no longer."""
+
+HELD = 0.002
+"""Seconds that calls which may leave wait at the most for the next turn to be decided first."""
 
 LAST_WORDS = 5.0
 """Seconds for which an aborted run still waits for answers that are on their way."""
@@ -84,17 +88,17 @@ class Cloud(Protocol):
     """The service, as far as a run needs it."""
 
     async def restart(
-        self, target: Target, request_id: str, objection: Objection = no_objection
+        self, target: Target, request_id: str, leave: Leave = leave_at_once
     ) -> Answer:
         """Ask for one restart; whatever happens on the way is in the answer, never raised.
 
         Args:
             target: what to restart.
             request_id: our name for the call.
-            objection: asked again in the moment in which the call would leave.
+            leave: awaited when the call has all it needs, in the moment in which it would leave.
 
         Raises:
-            HeldBackError: there was an objection; no byte of it left.
+            HeldBackError: it was not let; no byte of it left.
         """
 
     async def list_clusters(
@@ -217,6 +221,16 @@ class _Turn:
     is_decided: bool = False
     counts_anew: bool = False
     """Whether the journal hands over every start that matters, and not only the news of others."""
+    written: int = 0
+    """How many of the events are durable."""
+    unclaimed: int = 0
+    """How many of the restarts no idle caller took."""
+    calling: int = 0
+    """How many of its calls are begun and not over."""
+    may_leave: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its calls may leave, their intents being durable; or once the turn is void."""
+    is_void: bool = False
+    """Whether its restarts were taken back, for their intents may not be durable."""
 
     def decide(self, starts: Sequence[Start]) -> Sequence[Event]:
         """Tell the campaign what came in and take down what it decides."""
@@ -241,13 +255,13 @@ class _Turn:
         return [*self.unwritten, *self.events] if self.unwritten else self.events
 
     def withdraw(self, reason: str) -> None:
-        """Take back the intents of this turn: they are not durable, so nothing was sent."""
+        """Take back the restarts of this turn: none of them was let go, so nothing was sent."""
         now = self.now()
         for event in self.restarts:
             self.apply(
                 RestartWithdrawn(at=now, target=event.target, attempt=event.attempt, reason=reason)
             )
-        self.restarts.clear()
+        self.is_void = True
 
     def apply(self, event: Event) -> None:
         """Have it happen, and take it down."""
@@ -309,8 +323,10 @@ class Engine:
         self._inbox: list[_Fact] = []
         self._news = asyncio.Event()
         self._calling = 0
-        self._half_back = anyio.Event()
-        self._orders: deque[RestartRequested] = deque()
+        self._half_back = asyncio.Event()
+        self._held: _Turn | None = None
+        """The last turn, while its calls do not leave and its events are not told yet."""
+        self._orders: deque[tuple[_Turn, RestartRequested]] = deque()
         self._idle: list[asyncio.Event] = []
         self._journal_error: UnavailableError | None = None
         self._unwritten: list[Event] = []
@@ -324,11 +340,15 @@ class Engine:
                 tasks.start_soon(self._hear)
             while not self._is_over():
                 turn = await self._turn()
-                self._dispatch(turn.restarts, tasks)
+                for _ in range(turn.unclaimed):
+                    tasks.start_soon(self._keep_calling)
                 for look in turn.looks:
                     self._begin_look(look, tasks)
-                await self._wait()
-                await self._gather()
+                if not self._is_half_back():
+                    await self._let_go()
+                    await self._wait()
+                    await self._gather()
+            await self._let_go()
             tasks.cancel_scope.cancel()
         return await self._finish()
 
@@ -347,23 +367,68 @@ class Engine:
     # ------------------------------------------------------------------------------------ turns
 
     async def _turn(self) -> _Turn:
+        """Decide and write; the turn's calls are made ready meanwhile, and held until it is over.
+
+        If the last turn is held still, as there was enough for this one at once, its calls leave as
+        soon as this one is decided: they are under way while it is written, so that neither the
+        disk nor the service has to wait for the other.
+        """
         facts, self._inbox = self._inbox, []
         turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
+        before, self._held = self._held, turn
+        with self._letting_go(before) as let_go:
+            await self._write(turn, let_go)
+        return turn
+
+    async def _write(self, turn: _Turn, let_go: Callable[[], None]) -> None:
+        def decide(starts: Sequence[Start]) -> Sequence[Event]:
+            events = turn.decide(starts)
+            let_go()
+            self._hand_out(turn)
+            return events
+
         try:
             if self._campaign.uncounted is not None:
                 await self._journal.count_anew(self._campaign.uncounted)
                 turn.counts_anew = True
-            await self._journal.write(turn.decide)
+            await self._journal.write(decide)
+            turn.written = len(turn.events)
+            self._unwritten = []
             await self._keep_lease()
         except (JournalError, LeaseError) as error:
             # Not at once again: a journal that fails is tried with every turn anyway.
             self._renew_at = self._clock.now() + self._renew_every
             self._go_on_without_journal(turn, error)
             await self._testify()
-        else:
-            self._unwritten = []
-        self._tell(turn.events)
-        return turn
+
+    @contextmanager
+    def _letting_go(self, turn: _Turn | None) -> Iterator[Callable[[], None]]:
+        """Tell the turn's events now, and let its calls leave when asked to, or before long."""
+        if turn is None:
+            yield _nothing
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._tell, turn.events)
+        # A journal that somebody else keeps locked must not keep them.
+        late = loop.call_later(HELD, turn.may_leave.set)
+        try:
+            yield turn.may_leave.set
+        finally:
+            late.cancel()
+            turn.may_leave.set()
+
+    async def _let_go(self) -> None:
+        """Let the calls of the last turn leave, then tell its events: the service is at work."""
+        turn, self._held = self._held, None
+        if turn is not None:
+            turn.may_leave.set()
+            await asyncio.sleep(0)
+            self._tell(turn.events)
+
+    def _is_half_back(self) -> bool:
+        """Whether there is news, and of the calls that have left no more are out than came back."""
+        held = self._held.calling if self._held is not None else 0
+        return 0 < len(self._inbox) >= self._calling - held
 
     async def _keep_lease(self) -> None:
         now = self._clock.now()
@@ -389,7 +454,7 @@ class Engine:
         turn.withdraw("the intent could not be written down")
         if isinstance(error, LeaseError) and not self._campaign.aborted:
             turn.apply(RunAborted(at=self._clock.now(), by="orchestrator"))
-        self._unwritten = [*self._unwritten, *turn.events]
+        self._unwritten = [*self._unwritten, *turn.events[turn.written :]]
 
     async def _testify(self) -> None:
         """Bear witness to answers that came when the run was no longer ours to write."""
@@ -419,20 +484,7 @@ class Engine:
             wake_at = min(self._campaign.wake_at(now), shared_at, self._aborted_at)
             if wake_at <= now or self._renew_at <= now:
                 return
-            await self._hear_news(min(min(wake_at, self._renew_at) - now, self._beat))
-
-    async def _hear_news(self, patience: float) -> None:
-        # One event for the run's whole life and a bare timer: a scope and an event for each turn
-        # would cost a tenth of it.
-        self._news.clear()
-        timer = None
-        if patience < math.inf:
-            timer = asyncio.get_running_loop().call_later(patience, self._news.set)
-        try:
-            await self._news.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
+            await _heard(self._news, min(min(wake_at, self._renew_at) - now, self._beat))
 
     def _shared_news_at(self, now: float) -> float:
         campaign = self._campaign
@@ -445,7 +497,7 @@ class Engine:
     def _put(self, fact: _Fact) -> None:
         self._inbox.append(fact)
         self._news.set()
-        if self._calling <= len(self._inbox):
+        if self._is_half_back():
             self._half_back.set()
 
     def _take_up(self, now: float) -> Sequence[Event]:
@@ -497,22 +549,22 @@ class Engine:
             exit_code = ExitCode.UNAVAILABLE
         self._put(lambda now: [RunFinished(at=now, outcome=outcome, exit_code=int(exit_code))])
         await self._turn()
+        await self._let_go()
         return Ending(outcome, exit_code, self._journal_error)
 
     # ---------------------------------------------------------------------------------- workers
 
-    def _dispatch(self, restarts: Sequence[RestartRequested], tasks: TaskGroup) -> None:
-        """Hand the calls to callers: those that are idle, then new ones.
+    def _hand_out(self, turn: _Turn) -> None:
+        """Give the turn's restarts to callers, who make them ready while the turn is written.
 
-        A task for each call would cost a third of the call; there are never more callers than
-        restarts were issued at once.
+        Idle callers get them at once, new ones once it is written: a task for each call would cost
+        a third of the call. There are never more callers than restarts were issued at once.
         """
-        self._orders.extend(restarts)
-        for _ in restarts:
-            if self._idle:
-                self._idle.pop().set()
-            else:
-                tasks.start_soon(self._keep_calling)
+        self._orders.extend((turn, event) for event in turn.restarts)
+        claimed = min(len(self._idle), len(turn.restarts))
+        for _ in range(claimed):
+            self._idle.pop().set()
+        turn.unclaimed = len(turn.restarts) - claimed
 
     async def _keep_calling(self) -> None:
         # One bell for a caller's whole life, which anyio's cannot be; making one for each call
@@ -520,47 +572,52 @@ class Engine:
         bell = asyncio.Event()
         while True:
             while self._orders:
-                await self._call(self._orders.popleft())
+                await self._call(*self._orders.popleft())
             bell.clear()
             self._idle.append(bell)
             await bell.wait()
 
-    async def _call(self, event: RestartRequested) -> None:
-        objection = partial(self._why_not, event)
-        withdrawn = objection()
-        if withdrawn is None:
-            try:
-                answer = await self._ask(event, objection)
-            except HeldBackError as error:
-                withdrawn = str(error)
-            else:
-                self._put(
-                    lambda now: [
-                        RestartAnswered(
-                            at=now, target=event.target, attempt=event.attempt, answer=answer
-                        )
-                    ]
-                )
-                return
-        self._put(
-            lambda now: [
-                RestartWithdrawn(
-                    at=now, target=event.target, attempt=event.attempt, reason=withdrawn
-                )
-            ]
-        )
-
-    async def _ask(self, event: RestartRequested, objection: Objection) -> Answer:
-        target = self._campaign.plan.targets[event.target]
+    async def _call(self, turn: _Turn, event: RestartRequested) -> None:
         self._calling += 1
+        turn.calling += 1
         try:
-            return await self._cloud.restart(target, event.request_id, objection)
+            fact = await self._ask(turn, event)
+            # It may be over before it could leave; but nothing comes of what is not on record.
+            await turn.may_leave.wait()
         finally:
             self._calling -= 1
+            turn.calling -= 1
+        if not turn.is_void:
+            self._put(fact)
 
-    def _why_not(self, event: RestartRequested) -> str | None:
-        """Ask once more, right before the call leaves, whether it may; return why not."""
-        return self._campaign.objection(event, self._clock.now())
+    async def _ask(self, turn: _Turn, event: RestartRequested) -> _Fact:
+        position, attempt = event.target, event.attempt
+        target = self._campaign.plan.targets[position]
+        try:
+            answer = await self._cloud.restart(
+                target, event.request_id, partial(self._leave, turn, event)
+            )
+        except HeldBackError as error:
+            reason = str(error)
+            return lambda now: [
+                RestartWithdrawn(at=now, target=position, attempt=attempt, reason=reason)
+            ]
+        return lambda now: [
+            RestartAnswered(at=now, target=position, attempt=attempt, answer=answer)
+        ]
+
+    async def _leave(self, turn: _Turn, event: RestartRequested) -> None:
+        """Let a call leave once its intent is durable, if it still may.
+
+        Raises:
+            HeldBackError: it may not.
+        """
+        await turn.may_leave.wait()
+        if turn.is_void:
+            raise HeldBackError("its intent could not be written down")
+        objection = self._campaign.objection(event, self._clock.now())
+        if objection is not None:
+            raise HeldBackError(objection)
 
     def _begin_look(self, look: Look | LookAt | AskGate, tasks: TaskGroup) -> None:
         match look:
@@ -675,16 +732,13 @@ class Engine:
 
         A turn costs a durable commit whatever is in it; with many calls under way the next answers
         are moments off, and waiting while they keep coming makes batches that disk and loop like.
-        It waits for half of them at the most: the others go on while this half is written, so that
-        neither the disk nor the service has to wait for the other.
+        It waits for half of them at the most: the others go on while this half is written.
         """
         until = self._clock.now() + GATHER
         seen = 0
-        while self._calling > len(self._inbox) > seen and self._clock.now() < until:
+        while not self._is_half_back() and len(self._inbox) > seen and self._clock.now() < until:
             seen = len(self._inbox)
-            self._half_back = anyio.Event()
-            with anyio.move_on_after(LULL):
-                await self._half_back.wait()
+            await _heard(self._half_back, LULL)
 
     def _show(self, now: float) -> None:
         self._each_watcher(lambda watcher: watcher.turned(self._campaign, now))
@@ -707,3 +761,24 @@ def _error_of(error: CloudError) -> ErrorInfo:
         code=error.code,
         request_id=error.request_id,
     )
+
+
+async def _heard(bell: asyncio.Event, patience: float) -> None:
+    """Wait until the bell rings from now on, for so many seconds at the most.
+
+    One bell for the run's whole life and a bare timer: a scope and an event for each turn would
+    cost a tenth of it.
+    """
+    bell.clear()
+    timer = None
+    if patience < math.inf:
+        timer = asyncio.get_running_loop().call_later(patience, bell.set)
+    try:
+        await bell.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _nothing() -> None:
+    pass

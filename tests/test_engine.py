@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from orchestrator.campaign import Campaign
 from orchestrator.css import answers
-from orchestrator.engine import LAST_WORDS, Ending, Engine, Runner, Watcher
+from orchestrator.engine import HELD, LAST_WORDS, Ending, Engine, Runner, Watcher
 from orchestrator.errors import (
     ExitCode,
     IncompleteError,
@@ -24,7 +24,7 @@ from orchestrator.model import (
     AnswerArrivedLate,
     ClusterState,
     Event,
-    Objection,
+    Leave,
     Outcome,
     RestartRequested,
     RestartWithdrawn,
@@ -33,7 +33,7 @@ from orchestrator.model import (
     RunStopping,
     Target,
     TargetEnded,
-    no_objection,
+    leave_at_once,
 )
 from orchestrator.orders import Order, OrderKind
 from orchestrator.plan import Policy, Portion, make_plan
@@ -52,13 +52,17 @@ duration = "30s"
 
 
 class FailingJournal:
-    """A journal that fails from one write on, for good or for a while."""
+    """A journal that fails from one write on, for good or for a while; or that takes its time."""
 
     def __init__(self, store: MemoryStore, run_id: str, error: UnavailableError) -> None:
         self._store = store
         self._run_id = run_id
         self._error = error
         self.fails = False
+        self.fails_to_commit = False
+        self.fails_to_beat = False
+        self.is_locked_for = 0.0
+        self.commit_takes = 0.0
         self.is_unreadable = False
         self.written: list[Event] = []
         self.given: list[Order] = []
@@ -67,7 +71,14 @@ class FailingJournal:
     async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
         if self.fails:
             raise self._error
-        self.written.extend(decide(()))
+        if self.is_locked_for:
+            await anyio.sleep(self.is_locked_for)
+        events = list(decide(()))
+        if self.commit_takes:
+            await anyio.sleep(self.commit_takes)
+        if self.fails_to_commit and any(isinstance(event, RestartRequested) for event in events):
+            raise self._error
+        self.written.extend(events)
 
     async def count_anew(self, horizon: float) -> None:
         del horizon
@@ -80,7 +91,7 @@ class FailingJournal:
         return [order for order in self.given if order.number > after]
 
     async def beat(self) -> None:
-        if self.fails:
+        if self.fails or self.fails_to_beat:
             raise self._error
 
     async def testify(self, events: Sequence[Event]) -> None:
@@ -102,6 +113,8 @@ class Scene:
         self.campaign = Campaign("run", make_plan(self.targets, rules))
         store = MemoryStore(self.clock, random=random.Random(0))
         self.journal = FailingJournal(store, "run", error or JournalError("disk full"))
+        self.asked = 0
+        self.sixth = anyio.Event()
         self.cloud_waits = 0.0
         self.total_lies = False
         self.told: list[Event] = []
@@ -150,10 +163,13 @@ class Crowded:
         return getattr(self._scene.cloud, name)
 
     async def restart(
-        self, target: Target, request_id: str, objection: Objection = no_objection
+        self, target: Target, request_id: str, leave: Leave = leave_at_once
     ) -> Answer:
+        self._scene.asked += 1
+        if self._scene.asked == 6:
+            self._scene.sixth.set()
         await anyio.sleep(self._scene.cloud_waits)
-        return await self._scene.cloud.restart(target, request_id, objection)
+        return await self._scene.cloud.restart(target, request_id, leave)
 
     async def list_clusters(
         self, project_id: str, region: str | None
@@ -263,6 +279,75 @@ def test_a_journal_that_works_again_gets_what_it_missed() -> None:
     assert ending.exit_code is ExitCode.UNAVAILABLE
     assert scene.journal.written == scene.told
     assert scene.executed() == 4
+
+
+def test_a_call_is_ready_before_its_intent_is_durable_and_leaves_after() -> None:
+    """Calls are made ready while their intents are written, and none leaves before."""
+
+    async def take_time(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.journal.commit_takes = 3.0
+        await scene.sixth.wait()
+        assert sum(isinstance(event, RestartRequested) for event in scene.journal.written) == 4
+        await anyio.sleep(2.9)
+        assert scene.executed() == 4
+        scene.journal.commit_takes = 0.0
+
+    scene, ending = play(take_time)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.executed() == scene.asked == 6
+
+
+def test_a_call_that_is_ready_is_dropped_with_its_intent() -> None:
+    """What was made ready for an intent that did not become durable leaves no trace of its own."""
+
+    async def fail(scene: Scene) -> None:
+        await anyio.sleep(10)
+        scene.journal.commit_takes = 1.0
+        scene.journal.fails_to_commit = True
+
+    scene, ending = play(fail)
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert scene.asked == 6
+    assert scene.executed() == 4
+    assert scene.campaign.counts()[Outcome.NOT_STARTED] == 2
+    assert sum(isinstance(event, RestartWithdrawn) for event in scene.told) == 2
+
+
+def test_a_lease_that_cannot_be_renewed_has_nothing_written_twice() -> None:
+    """What is durable already is not kept for the next write when renewing the lease fails."""
+
+    async def fail_for_a_while(scene: Scene) -> None:
+        scene.journal.fails_to_beat = True
+        await anyio.sleep(25)
+        scene.journal.fails_to_beat = False
+
+    scene, ending = play(fail_for_a_while)
+    assert ending.exit_code is ExitCode.UNAVAILABLE
+    assert scene.journal.written == scene.told
+    replayed = Campaign("run", scene.campaign.plan, scene.journal.written)
+    assert replayed.counts() == scene.campaign.counts()
+
+
+def test_a_locked_journal_keeps_no_call_back_whose_intent_is_durable() -> None:
+    """Calls that wait for the next turn to be decided first wait for a moment at the most."""
+
+    async def lock(scene: Scene) -> None:
+        scene.journal.commit_takes = 1.0
+        await anyio.sleep(0.5)
+        scene.journal.is_locked_for = 20.0
+        while not scene.asked:
+            scene.engine.proceed("ben")
+            await anyio.sleep(0.1)
+        began_at = scene.clock.now()
+        await anyio.sleep(1.0 + HELD)
+        assert scene.executed() == 4
+        assert scene.clock.now() - began_at < 2.0
+        scene.journal.is_locked_for = scene.journal.commit_takes = 0.0
+
+    scene, ending = play(lock)
+    assert ending.exit_code is ExitCode.OK
+    assert scene.executed() == 6
 
 
 def test_a_lost_lease_stops_before_the_next_call_and_bears_witness() -> None:

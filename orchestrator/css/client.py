@@ -59,10 +59,10 @@ from orchestrator.model import (
     Call,
     ClusterState,
     ErrorInfo,
-    Objection,
+    Leave,
     Target,
     Verdict,
-    no_objection,
+    leave_at_once,
 )
 from orchestrator.span import format_span
 
@@ -130,8 +130,8 @@ class _Request(NamedTuple):
     body: bytes = b""
     leave_by: float = math.inf
     """The steady moment after which it must not leave any more."""
-    objection: Objection = no_objection
-    """Asked in the moment in which it would leave."""
+    leave: Leave = leave_at_once
+    """Awaited right before it leaves."""
 
 
 class _Sent(NamedTuple):
@@ -197,24 +197,30 @@ class CssClient:
     # ---------------------------------------------------------------------------------- restart
 
     async def restart(
-        self, target: Target, request_id: str, objection: Objection = no_objection
+        self, target: Target, request_id: str, leave: Leave = leave_at_once
     ) -> Answer:
         """Ask for one restart; whatever happens on the way is in the answer, never raised.
 
         Raises:
-            HeldBackError: there was an objection when it would have left; no byte of it did.
+            HeldBackError: it was not let when it would have left; no byte of it did.
         """
         sent_at = self._now()
+
+        async def depart() -> None:
+            nonlocal sent_at
+            await leave()
+            sent_at = self._now()
+
         try:
             endpoint = self._endpoint(target.project_id, target.region)
             verb = self._verb_of(target, endpoint)
             looks = self._looks_of(target.project_id)
             looks.restart_begins()
             try:
-                reply = await self._post(target, endpoint, verb, request_id, objection)
+                reply = await self._post(target, endpoint, verb, request_id, depart)
                 if verb != _OLD_ROLLING and target.kind.call is Call.ROLLING:
                     reply = await self._spelled_otherwise(
-                        reply, target, endpoint, request_id, objection
+                        reply, target, endpoint, request_id, depart
                     )
             finally:
                 looks.restart_ended()
@@ -245,12 +251,12 @@ class CssClient:
         target: Target,
         endpoint: Endpoint,
         request_id: str,
-        objection: Objection,
+        leave: Leave,
     ) -> Reply:
         """Return `reply`, or that to the older spelling if nobody there knows the newer one."""
         if not knows_no_such_call(reply.status, reply.body):
             return reply
-        other = await self._post(target, endpoint, _OLD_ROLLING, request_id, objection)
+        other = await self._post(target, endpoint, _OLD_ROLLING, request_id, leave)
         if not knows_no_such_call(other.status, other.body):
             self._old_rolling.add(endpoint.base)
         return other
@@ -261,7 +267,7 @@ class CssClient:
         endpoint: Endpoint,
         verb: str,
         request_id: str,
-        objection: Objection,
+        leave: Leave,
     ) -> Reply:
         """Ask for the restart in one spelling."""
         version = _PATHS[target.kind.call][0]
@@ -272,7 +278,7 @@ class CssClient:
         return await self._send(
             _Request(
                 "POST", target.project_id, endpoint, url, headers, SMALL_BODY, body, leave_by,
-                objection,
+                leave,
             )
         )  # fmt: skip
 
@@ -552,7 +558,7 @@ class CssClient:
 
     async def _send_once(self, request: _Request) -> _Sent:
         """Make one call, once; what comes back has no credentials in it."""
-        method, project_id, endpoint, url, headers, most, body, leave_by, objection = request
+        method, project_id, endpoint, url, headers, most, body, leave_by, leave = request
         signed = await self._credentials.headers(project_id, method, url, body)
         given_at = self._now()
         if given_at > leave_by:
@@ -568,7 +574,7 @@ class CssClient:
             endpoint=endpoint,
             body=body,
             most=most,
-            objection=objection,
+            leave=leave,
         )
         if method != "GET" or reply.status != _OK:
             reply = _blotted(reply, signed)

@@ -20,8 +20,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from orchestrator.css.tls import Tls
-from orchestrator.errors import HeldBackError
-from orchestrator.model import Objection, no_objection
+from orchestrator.model import Leave, leave_at_once
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
@@ -35,11 +34,11 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Passage:
     """How far one request has come on its way out."""
 
-    __slots__ = ("may_have_left", "objection", "transport")
+    __slots__ = ("leave", "may_have_left", "transport")
 
-    def __init__(self, objection: Objection = no_objection) -> None:
-        self.objection = objection
-        """Asked in the moment in which it would leave."""
+    def __init__(self, leave: Leave = leave_at_once) -> None:
+        self.leave = leave
+        """Awaited once it has a connection, right before it leaves."""
         self.may_have_left = True
         self.transport: asyncio.Transport | None = None
 
@@ -78,14 +77,14 @@ class Connections(aiohttp.TCPConnector):
         mine.may_have_left = False
         while True:
             connection = await super().connect(req, traces, timeout)
+            try:
+                await mine.leave()
+            except BaseException:
+                connection.release()
+                raise
             if not self._is_stale(connection):
                 break
             connection.close()
-        # Whoever waited long for a connection may not be wanted any more.
-        reason = mine.objection()
-        if reason is not None:
-            connection.release()
-            raise HeldBackError(reason)
         mine.may_have_left = True
         mine.transport = connection.transport
         return connection

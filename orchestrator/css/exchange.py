@@ -23,7 +23,7 @@ from orchestrator.css.credentials import CONTENT_TYPE
 from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.mishaps import mishap_of
 from orchestrator.css.tls import Tls
-from orchestrator.model import Objection, no_objection
+from orchestrator.model import Leave, leave_at_once
 
 _HEADER_BYTES = 65_536
 
@@ -117,17 +117,17 @@ class Exchange:
         endpoint: Endpoint,
         most: int,
         body: bytes = b"",
-        objection: Objection = no_objection,
+        leave: Leave = leave_at_once,
     ) -> Reply:
         """Make one call and read its answer, of at most `most` bytes.
 
         Raises:
-            HeldBackError: there was an objection once it had a connection; nothing of it left.
+            HeldBackError: it was not let once it had a connection; nothing of it left.
             BrokenCallError: there is no whole answer.
         """
         if self._session is None:
             raise BrokenCallError("the client is not open", may_have_left=False)
-        way = Passage(objection)
+        way = Passage(leave)
         token = passage.set(way)
         reply = status = None
         try:

@@ -16,17 +16,17 @@ from typing import Protocol
 
 import anyio
 
-from orchestrator.errors import CloudError, GoneError, HeldBackError
+from orchestrator.errors import CloudError, GoneError
 from orchestrator.model import (
     Answer,
     Call,
     ClusterState,
     ErrorInfo,
     Kind,
-    Objection,
+    Leave,
     Target,
     Verdict,
-    no_objection,
+    leave_at_once,
 )
 from orchestrator.simulator.replies import Hang, Reply
 from orchestrator.simulator.service import Ask, Done, Handling, Reading, Service
@@ -110,16 +110,14 @@ class MemoryCloud:
         self._projects: dict[str, _Project] = {}
 
     async def restart(
-        self, target: Target, request_id: str, objection: Objection = no_objection
+        self, target: Target, request_id: str, leave: Leave = leave_at_once
     ) -> Answer:
         """Ask for one restart; whatever happens on the way is in the answer, never raised.
 
         Raises:
-            HeldBackError: there was an objection; nothing was asked.
+            HeldBackError: it was not let; nothing was asked.
         """
-        reason = objection()
-        if reason is not None:
-            raise HeldBackError(reason)
+        await leave()
         sent_at = self._now()
         pending = self._send(
             Ask(

@@ -25,9 +25,9 @@ from orchestrator.model import (
     Answer,
     ClusterState,
     Event,
-    Objection,
+    Leave,
     Target,
-    no_objection,
+    leave_at_once,
 )
 from orchestrator.session import carry_out
 
@@ -103,12 +103,12 @@ class MortalCloud:
         self._fate = fate
 
     async def restart(
-        self, target: Target, request_id: str, objection: Objection = no_objection
+        self, target: Target, request_id: str, leave: Leave = leave_at_once
     ) -> Answer:
         self._fate.point()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._die_meanwhile)
-            answer = await self._cloud.restart(target, request_id, objection)
+            answer = await self._cloud.restart(target, request_id, leave)
             tasks.cancel_scope.cancel()
         self._fate.point()
         return answer

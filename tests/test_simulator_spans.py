@@ -44,13 +44,14 @@ def test_a_guess_has_the_mean_it_was_given() -> None:
 
 
 def test_around_its_own_middle_it_spreads_less() -> None:
-    """In the shape of what was seen, by ratio; never longer than the longest that was seen."""
+    """In the shape of what was seen, by ratio; never shorter or longer than any of it."""
     seen = Seen.of([100.0, 200.0, 400.0])
-    around = Around(seen, usual=200.0, middle=50.0, share=0.5)
+    around = Around(seen, usual=200.0, middle=250.0, share=0.5)
     assert [around.at(share) for share in (0.0, 0.5, 1.0)] == pytest.approx(
-        [50.0 / 2**0.5, 50.0, 50.0 * 2**0.5]
+        [250.0 / 2**0.5, 250.0, 250.0 * 2**0.5]
     )
     assert Around(seen, usual=200.0, middle=390.0, share=1.0).at(0.9) == 400.0
+    assert Around(seen, usual=200.0, middle=110.0, share=1.0).at(0.1) == 100.0
     whole = Around(seen, usual=200.0, middle=200.0, share=1.0)
     assert [whole.at(n / 8) for n in range(9)] == pytest.approx([seen.at(n / 8) for n in range(9)])
     assert Around(Seen.of([0.0]), usual=1e-3, middle=1e-3, share=1.0).at(0.5) == 0.0

@@ -58,7 +58,7 @@ class Seen:
 class Around:
     """As others were seen, in the same shape, but around a middle of its own and less far from it.
 
-    None is longer than the longest that was seen.
+    None is shorter or longer than any that was seen.
     """
 
     seen: Seen
@@ -72,7 +72,8 @@ class Around:
     def at(self, drawn: float) -> float:
         """Return the seconds that a draw in [0, 1) stands for."""
         off = max(self.seen.at(drawn), _SHORTEST) / self.usual
-        return min(self.middle * math.pow(off, self.share), self.seen.ordered[-1])
+        shortest, longest = self.seen.ordered[0], self.seen.ordered[-1]
+        return min(max(self.middle * math.pow(off, self.share), shortest), longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ the 90th percentile and at worst, and how many times as long the batches take as
 Then the same families with a past: each cluster has a middle of its own, from which its restarts
 stray (lognormal, sigma 0.25 or 0.5), and a journal saw one to three of them. The order is made from
 what such a journal says, by the code that makes it for a run; beside it stands what the same fleet
-takes with nothing known, and in hindsight: with the very durations known before.
+takes with nothing known, with the middles themselves known, as after very many restarts, and in
+hindsight, with the very durations known before.
 
 The bound is `orchestrator.bound`. What a run loses against it is the tail, in which slots stay
 empty because nothing is left: without a past one straggler, whatever the order. It weighs 1/(N/c),
 so that fleets have to be large beside their slots for a run to come close. What hindsight loses is
-lost to the bound, or to what an order in advance can do; the rest to what nobody could know. Where
-slots and a rate are as tight as each other the bound itself lies too low.
+lost to the bound, or to what an order in advance can do; what knowing the middles loses besides is
+luck that no past foretells. Where slots and a rate are as tight as each other the bound itself lies
+too low.
 """
 
 import argparse
@@ -188,6 +190,16 @@ def with_past(case: Case, luck: random.Random, astray: float) -> Case:
     return replace(case, lasting=lasting, past=past)
 
 
+def with_middles(case: Case) -> Case:
+    """Return the case with a past that says exactly what lies in the middle of each cluster's."""
+    middles = (
+        (target, case.lasting[target.project_id, target.cluster_id].at(0.5))
+        for target in case.targets
+    )
+    exactly = [seen(target, span, span + PROVING) for target, span in middles]
+    return replace(case, past=[*exactly, *exactly])
+
+
 def in_hindsight(case: Case, held: Mapping[int, float]) -> Case:
     """Return the case with a past that says exactly how long each restart will hold its slot."""
     exactly = [seen(case.targets[position], span, span) for position, span in held.items()]
@@ -292,12 +304,16 @@ def without_past(name: str, cases: Mapping[int, Case]) -> list[float]:
 
 def with_its_past(name: str, cases: Mapping[int, Case], astray: float) -> list[float]:
     """Play a family whose clusters have a past; print it, and return what `spread` comes to."""
-    ratios: dict[str, list[float]] = {"unknown": [], "known": [], "hindsight": []}
+    ratios: dict[str, list[float]] = {"unknown": [], "known": [], "middles": [], "hindsight": []}
     for seed, bare in cases.items():
         case = with_past(bare, random.Random(f"{name}/{seed}/past"), astray)
         took, least, held = played(replace(case, past=()), Order.SPREAD, seed)
         ratios["unknown"].append(took / least)
-        for what, learnt in (("known", case), ("hindsight", in_hindsight(case, held))):
+        for what, learnt in (
+            ("known", case),
+            ("middles", with_middles(case)),
+            ("hindsight", in_hindsight(case, held)),
+        ):
             took, least, _ = played(learnt, Order.SPREAD, seed)
             ratios[what].append(took / least)
     print(_row(name, *ratios.values()), _within(ratios["known"]), flush=True)
@@ -326,7 +342,7 @@ def main() -> None:
         missed |= name in REACHES_GOAL and quantile(ratios, 0.5) > GOAL
     for astray in (FAITHFUL, FICKLE):
         print(f"\nwith a past of one to three restarts each, sigma {astray} from one to the next")
-        print(_heading("spread, nothing known", "spread, past known", "in hindsight"))
+        print(_heading("spread, nothing known", "past known", "middles known", "in hindsight"))
         for name, cases in families.items():
             ratios = with_its_past(name, cases, astray)
             is_due = astray == FAITHFUL and name in LEARNS_TO_REACH_GOAL

@@ -149,15 +149,17 @@ async def durations_of(store: Store, world: str = REAL) -> Mapping[str, Duration
 
 
 async def known_durations(settings: Settings) -> Mapping[str, Durations]:
-    """Return how long real restarts lasted; nothing is known where there is no journal.
+    """Return how long real restarts lasted; nothing is known where there is no journal yet.
+
+    Whoever plans or rehearses writes nothing, and waits for nobody who does.
 
     Raises:
         JournalError: there is a journal, but it cannot be read.
     """
     path = settings.journal.path
-    if path is not None and not path.exists():
+    if path is not None and not (path.exists() and path.stat().st_size):
         return {}
-    async with open_journal(settings) as store:
+    async with open_journal(settings, read_only=True) as store:
         return await durations_of(store)
 
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from orchestrator import cli, stage
 from orchestrator.experience import Durations, learn
-from orchestrator.journal import Lasted
+from orchestrator.journal import Lasted, open_store
 from orchestrator.limits import Concurrency, Limit, Rate, Unavailable
 from orchestrator.model import Kind, Outcome
 from orchestrator.plan import Plan, Policy, Portion, Window, make_plan
@@ -312,6 +313,30 @@ def test_the_command_learns_from_the_journal(
     printed = capsys.readouterr()
     assert "(as 6 times in this journal; 6 of 6 each around its own past)" in printed.out
     assert "order     spread; by how long they lasted before: 6 of 6 clusters" in printed.err
+
+
+@pytest.mark.parametrize("order", ["listed", "spread"])
+def test_a_journal_is_only_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], order: str
+) -> None:
+    """Planning and rehearsing leave a journal as it is, even one that is empty yet."""
+    path, journal = write_fleet(tmp_path, 3), tmp_path / "journal.db"
+    options = ("--journal", journal, "--order", order)
+    journal.touch()
+    assert cli.run(command(path, *options, "--seeds", 1)) == 0
+    assert cli.run(dry_run(path, journal, "--order", order)) == 0
+    assert journal.read_bytes() == b""
+    anyio.run(make_journal, journal)
+    before = journal.read_bytes()
+    assert cli.run(command(path, *options, "--seeds", 1)) == 0
+    assert cli.run(dry_run(path, journal, "--order", order)) == 0
+    assert journal.read_bytes() == before
+    assert "guess" in capsys.readouterr().out
+
+
+async def make_journal(path: Path) -> None:
+    async with open_store(path):
+        pass
 
 
 def test_the_command_of_the_readme(

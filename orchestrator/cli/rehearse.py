@@ -1,6 +1,7 @@
 """`orchestrator rehearse`: what a restart would come to, without touching anything."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from orchestrator.report import plan_member
 from orchestrator.simulator import load_scenario
 from orchestrator.span import format_moment, format_span, parse_moment
 from orchestrator.stage import KindModel, Model, model_of, rehearse_plan, seeds_for, settled
+from orchestrator.watch.progress import takes_pictures
 
 REHEARSAL_VERSION = 1
 """Goes up when a member of the JSON changes its meaning or goes away."""
@@ -117,7 +119,7 @@ def _moment(text: str | None) -> float:
 
 
 def _say_how_far(number: int, count: int) -> None:
-    if sys.stderr.isatty():
+    if takes_pictures(sys.stderr, os.environ):
         words = f"playing run {number + 1} of {count}" if number < count else ""
         click.echo(f"\r\x1b[K{words}", err=True, nl=False)
 

@@ -17,6 +17,7 @@ from orchestrator.cli.options import JOURNAL, settings_from, settings_options
 from orchestrator.config import Settings
 from orchestrator.errors import ExitCode
 from orchestrator.status import Status, lookout
+from orchestrator.watch.progress import takes_pictures
 from orchestrator.watch.suspend import suspending
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _Screen(Protocol):
 def _screen(output: str, *, is_watching: bool) -> _Screen:
     if output == "json":
         return _Json(indent=None if is_watching else 2)
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if takes_pictures(sys.stdout, os.environ):
         return _Terminal(is_watching=is_watching)
     return _Plain()
 
@@ -132,7 +133,7 @@ class _Terminal:
     def __init__(self, *, is_watching: bool) -> None:
         from rich.console import Console  # noqa: PLC0415 - it takes 50 ms to load
 
-        self._console = Console(no_color=bool(os.environ.get("NO_COLOR")), legacy_windows=False)
+        self._console = Console(legacy_windows=False)
         self._is_watching = is_watching
         self._live: Live | None = None
         self._stack = ExitStack()

@@ -121,21 +121,24 @@ def progress_for(
 ) -> "TerminalProgress | PlainProgress":
     """Return the progress that suits `stream`: a live picture only where there is a terminal.
 
-    `NO_COLOR` takes the colours away, `TERM=dumb` the picture. `asks` says that a key lets the next
-    wave begin.
+    `asks` says that a key lets the next wave begin.
     """
-    if not stream.isatty() or environ.get("TERM", "") == "dumb":
+    if not takes_pictures(stream, environ):
         return PlainProgress(stream, campaign=campaign, clock_=clock_, asks=asks)
     # Rich takes 50 ms to load, which only a terminal is worth.
     from rich.console import Console  # noqa: PLC0415 - see above
 
-    console = Console(
-        file=unbreakable(stream),
-        force_terminal=True,
-        no_color=bool(environ.get("NO_COLOR")),
-        legacy_windows=False,
-    )
+    console = Console(file=unbreakable(stream), force_terminal=True, legacy_windows=False)
     return TerminalProgress(console, campaign=campaign, clock_=clock_, asks=asks)
+
+
+def takes_pictures(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether `stream` is a terminal that wants more than plain lines; `NO_COLOR` says it does not.
+
+    Whoever asks for no colour often reads with other eyes, or keeps what the terminal showed.
+    """
+    is_plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    return stream.isatty() and not is_plain
 
 
 def unbreakable(stream: TextIO) -> TextIO:

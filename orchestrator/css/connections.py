@@ -1,11 +1,9 @@
-"""Connections that tell whether a request may have left, and cannot deliver it late.
+"""Connections that are alive when a request leaves, and cannot deliver it late.
 
 Rules:
 
-- A request is known not to have left only while its connection is still being made. Before we hear
-  of that, and from the moment there is a connection, it may have left.
 - What the peer has not confirmed when our patience ends is thrown away, not delivered later:
-  `TCP_USER_TIMEOUT` and `SO_LINGER(1, 0)` make the kernel do so, `Passage.give_up` asks for it.
+  `TCP_USER_TIMEOUT` and `SO_LINGER(1, 0)` make the kernel do so, once the transport is aborted.
 - A pooled connection that the peer has closed, or has written to, is not used again.
 """
 
@@ -13,47 +11,49 @@ import asyncio
 import select
 import socket
 import struct
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
 from orchestrator.css.tls import Tls
-from orchestrator.model import Leave, leave_at_once
-
-if TYPE_CHECKING:
-    from aiohttp.tracing import Trace
+from orchestrator.model import Leave
 
 IDLE_FOR = 5.0
 """Seconds that a connection is kept without use: short, for peers close theirs without a word."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_NO_TIMEOUT = aiohttp.ClientTimeout()
+"""The caller's patience covers all."""
 
 
-class Passage:
-    """How far one request has come on its way out."""
+class Passage(NamedTuple):
+    """A connection that one request has for itself."""
 
-    __slots__ = ("leave", "may_have_left", "transport")
+    connection: Connection
+    protocol: ResponseHandler
+    transport: asyncio.Transport
 
-    def __init__(self, leave: Leave = leave_at_once) -> None:
-        self.leave = leave
-        """Awaited once it has a connection, right before it leaves."""
-        self.may_have_left = True
-        self.transport: asyncio.Transport | None = None
+    def give_back(self) -> None:
+        """Let others have the connection: the request has its whole answer."""
+        self.connection.release()
 
     def give_up(self) -> None:
         """Drop the connection, and with it whatever has not been delivered yet."""
-        if self.transport is not None:
-            self.transport.abort()
-
-
-passage: ContextVar[Passage] = ContextVar("passage")
-"""The passage of the request that the running task makes."""
+        self.transport.abort()
+        self.connection.close()
 
 
 class Connections(aiohttp.TCPConnector):
-    """The pool of connections; tells the passage of each request when it is given one."""
+    """The pool of connections.
+
+    Args:
+        most: connections open at once; who wants one more waits.
+        patience: seconds for one call.
+        tls: whom to trust, and what to show.
+    """
 
     def __init__(self, *, most: int, patience: float, tls: Tls) -> None:
         self._patience = patience
@@ -66,34 +66,32 @@ class Connections(aiohttp.TCPConnector):
             socket_factory=self._new_socket,
         )
 
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: "list[Trace]",
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
-    ) -> aiohttp.connector.Connection:
-        """Return a connection, new or kept, that was alive a moment ago."""
-        mine = passage.get()
-        mine.may_have_left = False
+    async def board(self, request: aiohttp.ClientRequest, leave: Leave) -> Passage:
+        """Return a connection, new or kept, that is alive, for a request that leaves now.
+
+        Args:
+            request: where it goes, and how.
+            leave: awaited once there is a connection, as whoever waited long for one may not be
+                wanted any more.
+
+        Raises:
+            HeldBackError: it must not leave.
+        """
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection = await self.connect(request, [], _NO_TIMEOUT)
             try:
-                await mine.leave()
+                await leave()
             except BaseException:
                 connection.release()
                 raise
-            if not self._is_stale(connection):
-                break
-            connection.close()
-        mine.may_have_left = True
-        mine.transport = connection.transport
-        return connection
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None or self._is_stale(protocol, transport):
+                connection.close()
+                continue
+            return Passage(connection, protocol, transport)
 
-    def _is_stale(self, connection: aiohttp.connector.Connection) -> bool:
+    def _is_stale(self, protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
         """Return whether a kept connection has something to read: its end, or what nobody asked."""
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:  # pragma: no cover - closed as it was handed over
-            return True
         poll = self._polls.get(protocol)
         if poll is None:
             poll = self._polls[protocol] = select.poll()

@@ -2,23 +2,29 @@
 
 Rules:
 
-- Nothing repeats a POST, follows a redirect or keeps a cookie.
+- Nothing repeats a POST, follows a redirect or keeps a cookie. Of aiohttp only connections, writer
+  and parser are used: its session does these things, and more that a restart has to pay for.
+- A request is known not to have left until its first byte is handed to a live connection.
 - One patience covers all: waiting for a connection, making it, asking, and the body to its end.
 - A body is read up to a bound; a longer one is no answer.
 - A reason never quotes what could hold a header.
 """
 
-import math
+import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import NamedTuple, Self
 
 import aiohttp
+from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
+from multidict import CIMultiDict
 from yarl import URL
 
-from orchestrator.css.connections import Connections, Passage, passage
+from orchestrator.css.connections import Connections, Passage
 from orchestrator.css.credentials import CONTENT_TYPE
 from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.mishaps import mishap_of
@@ -29,7 +35,13 @@ _HEADER_BYTES = 65_536
 
 # All that aiohttp lets through when a call breaks: its own, the system's, and what it takes for a
 # misuse of itself (an unreadable address, a session closed meanwhile).
-_BROKEN = (aiohttp.ClientError, OSError, EOFError, ValueError, RuntimeError)
+_BROKEN = (
+    aiohttp.ClientError, HttpProcessingError, OSError, EOFError, ValueError, RuntimeError,
+)  # fmt: skip
+_WITH_BODY = frozenset({"POST", "PUT"})
+"""The verbs whose length is said even if it is nothing."""
+_FIRST_FINAL, _OTHER_PROTOCOL = 200, 101
+_TOO_LONG = "the answer is longer than any that the service gives"
 
 
 class Reply(NamedTuple):
@@ -53,12 +65,6 @@ class BrokenCallError(Exception):
         self.status = status
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request with the headers that it is given, and no others but those HTTP needs."""
-
-    DEFAULT_HEADERS: Mapping[str, str] = MappingProxyType({})  # type: ignore[assignment]
-
-
 class Exchange:
     """The connections to the service, for as long as the context lasts.
 
@@ -72,7 +78,8 @@ class Exchange:
         self._patience = patience
         self._connections = connections
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: Connections | None = None
+        self._ways: dict[URL, aiohttp.ClientRequest] = {}
 
     async def __aenter__(self) -> Self:
         """Open the pool of connections.
@@ -80,22 +87,7 @@ class Exchange:
         Raises:
             UsageError: a file of certificates cannot be read.
         """
-        self._session = aiohttp.ClientSession(
-            connector=Connections(most=self._connections, patience=self._patience, tls=self._tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={
-                "User-Agent": f"orchestrator/{_version()}",
-                "Content-Type": CONTENT_TYPE,
-            },
-            # The exact patience: aiohttp would round it up to whole seconds.
-            timeout=aiohttp.ClientTimeout(total=self._patience, ceil_threshold=math.inf),
-            # Endpoints know their proxies: aiohttp would look them up for each call, in a thread,
-            # and would add what ~/.netrc says to the headers.
-            trust_env=False,
-            request_class=_Request,
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
-        )
+        self._pool = Connections(most=self._connections, patience=self._patience, tls=self._tls)
         return self
 
     async def __aexit__(
@@ -104,9 +96,9 @@ class Exchange:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._session is not None:  # pragma: no branch - it was entered
-            await self._session.close()
-            self._session = None
+        if self._pool is not None:  # pragma: no branch - it was entered
+            await self._pool.close()
+            self._pool = None
 
     async def call(
         self,
@@ -121,36 +113,64 @@ class Exchange:
     ) -> Reply:
         """Make one call and read its answer, of at most `most` bytes.
 
+        Args:
+            method: the verb.
+            url: the address, as it is sent.
+            headers: besides those that every call has.
+            endpoint: where it goes, and through which proxy.
+            most: bytes of a body that are read.
+            body: what is sent with it.
+            leave: awaited once the call has a connection, in the moment in which it would leave.
+
         Raises:
-            HeldBackError: it was not let once it had a connection; nothing of it left.
+            HeldBackError: it was not let; nothing of it left.
             BrokenCallError: there is no whole answer.
         """
-        if self._session is None:
+        if self._pool is None:
             raise BrokenCallError("the client is not open", may_have_left=False)
-        way = Passage(leave)
-        token = passage.set(way)
+        passage: Passage | None = None
+        may_have_left = False
         reply = status = None
         try:
-            response = await self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body or None,
-                allow_redirects=False,
-                proxy=endpoint.proxy,
-                proxy_headers=endpoint.proxy_headers,
-            )
-            status = response.status
-            reply = Reply(status, response.headers, await _read_at_most(response, most))
+            async with asyncio.timeout(self._patience):
+                passage = await self._pool.board(self._way_to(endpoint), leave)
+                protocol = passage.protocol
+                protocol.set_response_params(
+                    read_until_eof=True, max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
+                )
+                writer = StreamWriter(protocol, asyncio.get_running_loop())
+                await writer.write_headers(
+                    f"{method} {url.raw_path_qs} HTTP/1.1",
+                    _all_headers(method, endpoint, headers, body),
+                )
+                may_have_left = True
+                await writer.write_eof(body)
+                message, content = await _next_answer(protocol)
+                status = message.code
+                reply = Reply(
+                    status, message.headers, await _read_at_most(message.headers, content, most)
+                )
         except _BROKEN as exc:
-            left = way.may_have_left
-            words = self._words_for(exc, endpoint, may_have_left=left)
-            raise BrokenCallError(words, may_have_left=left, status=status) from exc
+            words = self._words_for(exc, endpoint, may_have_left=may_have_left)
+            raise BrokenCallError(words, may_have_left=may_have_left, status=status) from exc
         finally:
-            passage.reset(token)
-            if reply is None:
-                way.give_up()
+            if passage is not None and reply is not None:
+                passage.give_back()
+            elif passage is not None:
+                passage.give_up()
         return reply
+
+    def _way_to(self, endpoint: Endpoint) -> aiohttp.ClientRequest:
+        """Return what the pool needs to know of a request to find or make its connection."""
+        if endpoint.proxy is not None:
+            # The pool writes into it what the proxy has to know.
+            return aiohttp.ClientRequest(
+                "GET", endpoint.base, proxy=endpoint.proxy, proxy_headers=endpoint.proxy_headers
+            )
+        way = self._ways.get(endpoint.base)
+        if way is None:
+            way = self._ways[endpoint.base] = aiohttp.ClientRequest("GET", endpoint.base)
+        return way
 
     def _words_for(self, error: BaseException, endpoint: Endpoint, *, may_have_left: bool) -> str:
         mishap = mishap_of(error, self._patience)
@@ -165,26 +185,53 @@ class _TooLongError(ValueError):
     """A body goes on beyond its bound."""
 
 
-async def _read_at_most(response: aiohttp.ClientResponse, most: int) -> bytes:
-    length = response.content_length
-    if length is not None and length <= most and "Content-Encoding" not in response.headers:
-        return await response.read()
-    try:
-        return await _read_pieces(response, most if length is None or length <= most else -1)
-    except BaseException:
-        response.close()
-        raise
+@lru_cache(maxsize=1024)
+def _usual_headers(base: URL) -> CIMultiDict[str]:
+    return CIMultiDict(
+        {
+            "Host": base.host_port_subcomponent or "",
+            "User-Agent": f"orchestrator/{_version()}",
+            "Content-Type": CONTENT_TYPE,
+        }
+    )
 
 
-async def _read_pieces(response: aiohttp.ClientResponse, room: int) -> bytes:
+def _all_headers(
+    method: str, endpoint: Endpoint, headers: Mapping[str, str], body: bytes
+) -> CIMultiDict[str]:
+    found = _usual_headers(endpoint.base).copy()
+    found.update(headers)
+    if body or method in _WITH_BODY:
+        found["Content-Length"] = str(len(body))
+    return found
+
+
+async def _next_answer(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
+    """Return the answer that is the last word, whatever was said before it."""
+    while True:
+        message, content = await protocol.read()
+        if message.code >= _FIRST_FINAL or message.code == _OTHER_PROTOCOL:
+            return message, content
+
+
+async def _read_at_most(headers: Mapping[str, str], content: StreamReader, most: int) -> bytes:
+    length = headers.get("Content-Length")
+    if length is not None and int(length) > most:
+        raise _TooLongError(_TOO_LONG)
+    if length is not None and "Content-Encoding" not in headers:
+        return await content.read()
+    return await _read_pieces(content, most)
+
+
+async def _read_pieces(content: StreamReader, room: int) -> bytes:
     pieces: list[bytes] = []
     while room >= 0:
-        piece = await response.content.readany()
+        piece = await content.readany()
         if not piece:
             return b"".join(pieces)
         room -= len(piece)
         pieces.append(piece)
-    raise _TooLongError("the answer is longer than any that the service gives")
+    raise _TooLongError(_TOO_LONG)
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,7 @@ import ssl
 from typing import NamedTuple
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from orchestrator.span import format_span
 
@@ -28,7 +29,7 @@ _ABOUT_US = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICA
 _LATER = (
     (aiohttp.ServerDisconnectedError, "the connection was closed"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
-    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+    (HttpProcessingError, "the answer is not HTTP"),
 )
 
 

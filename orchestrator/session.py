@@ -56,6 +56,7 @@ from orchestrator.model import (
     RunFinished,
     RunResumed,
     Target,
+    TargetResolved,
 )
 from orchestrator.orders import NewLimits, Order, Standing
 from orchestrator.output import why_unwritable
@@ -521,22 +522,24 @@ def _opening(
     now: float,
 ) -> Sequence[Event]:
     """Return what has to be recorded before a run goes on."""
-    is_complete = False
+    is_complete = is_reopened = False
     for event in history:
         match event:
             case RunResumed():
                 is_complete = False
             case RunFinished(outcome=outcome):
-                is_complete = outcome == "completed"
+                is_complete, is_reopened = outcome == "completed", False
+            case TargetResolved(outcome=Outcome.NOT_STARTED):
+                is_reopened = True
             case _:
                 pass
-    if is_complete and not again:
+    if is_complete and not (again or is_reopened):
         raise UsageError(
             f"resuming run {record.run_id}: every target has its outcome, nothing is left; "
             "--only failed,unknown takes some up again"
         )
     events: list[Event] = []
-    if standing.stopping is not None or standing.aborted or again:
+    if standing.stopping is not None or standing.aborted or again or is_complete:
         events.append(RunResumed(at=now, by=by, again=tuple(sorted(again))))
     elif standing.paused is not None:
         # Whoever paused it may not know that its runner is gone, and reads here what came of it.

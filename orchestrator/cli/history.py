@@ -108,5 +108,8 @@ def resolve(
         await resolve_target(settings, run, target, meant, by=by, reason=reason)
 
     anyio.run(settle)
-    click.echo(f"{target} of run {run} is {outcome} now, on the word of {by}", err=True)
+    words = f"{target} of run {run} is {outcome} now, on the word of {by}"
+    if meant is Outcome.NOT_STARTED:
+        words += f"; `orchestrator resume {run}` starts it"
+    click.echo(words, err=True)
     return ExitCode.OK

@@ -128,6 +128,31 @@ def test_an_unknown_is_resolved(tmp_path: Path) -> None:
     assert report["exit_code"] == 0
 
 
+def test_what_a_person_says_was_not_started_is_started(tmp_path: Path) -> None:
+    """An unknown of a run that was complete, resolved as not started, is taken up by `resume`."""
+    targets = invent_targets(2, 1, 1)
+    fleet_file(tmp_path, "fleet.csv", targets)
+    scenario = QUICK_RESTART + (
+        f'[[cluster]]\nmatch = "{targets[1].cluster_id}"\n'
+        "faults = {reset_before = {rate = 1.0, first = 1}}\n"
+    )
+    with simulator(tmp_path, targets, scenario) as url:
+        first = restart(tmp_path, url, "--max-failures", "2", "--no-reissue")
+        assert counts(tmp_path) == {"restarted": 1, "unknown": 1}, first.stderr
+        run_id = json.loads((tmp_path / "report.json").read_text())["run_id"]
+        resolve = ("resolve", run_id, str(targets[1]), "--as", "not-started", *JOURNAL[:2])
+        assert (
+            f"`orchestrator resume {run_id}` starts it" in orchestrator(tmp_path, *resolve).stderr
+        )
+        again = orchestrator(tmp_path, "resume", run_id, *JOURNAL)
+        assert again.returncode == ExitCode.OK, again.stderr
+        assert counts(tmp_path) == {"restarted": 2}
+        over = orchestrator(tmp_path, "resume", run_id, *JOURNAL)
+        assert over.returncode == ExitCode.USAGE
+    assert judge(read_trace(tmp_path / "trace.jsonl")).twice == ()
+    assert orchestrator(tmp_path, "verify", *JOURNAL[:2]).returncode == ExitCode.OK
+
+
 def test_what_was_restarted_already_is_skipped(tmp_path: Path) -> None:
     """`--since` skips what the journal knows as restarted; such skips are no fault."""
     targets = invent_targets(5, 1, 1)

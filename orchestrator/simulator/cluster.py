@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
+
 from orchestrator.model import Call, Target
 from orchestrator.simulator.draws import draw, hexadecimal, identity
 from orchestrator.simulator.scenario import AnswerForm, Behaviour, End, Rest, Signs
@@ -42,16 +44,14 @@ class Node:
     ip: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(msgspec.Struct, frozen=True, gc=False):
     """Part of a restart: which nodes it takes down, and until when."""
 
     until: float
     nodes: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One restart that was executed."""
 
     seen_at: float
@@ -61,8 +61,7 @@ class _Operation:
     end: End
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a restart that was just executed will come to.
 
     `over_at` is when the operation ends, infinity if never; `ready_at` is when the cluster serves
@@ -75,8 +74,7 @@ class Begun:
     ready_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True, gc=False):
     """How a cluster looks: its JSON text, None when it is not there, true until `until`."""
 
     text: str | None

@@ -5,19 +5,18 @@ The service says `errCode` and `externalMessage`, the gateway `error_code`, `err
 all four.
 """
 
-import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+
+import msgspec
 
 JSON = "application/json"
 HTML = "text/html;charset=utf-8"
 TEXT = "text/plain;charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One HTTP answer, but for the headers that every answer has."""
 
     status: int
@@ -72,7 +71,7 @@ def throttled(request_id: str, limit: str, retry_after: float | None) -> Reply:
         return reply
     # The header knows whole seconds only; rounding up keeps the promise.
     seconds = str(int(-(-retry_after // 1)))
-    return dataclasses.replace(reply, headers=(("Retry-After", seconds),))
+    return msgspec.structs.replace(reply, headers=(("Retry-After", seconds),))
 
 
 def page(status: int, title: str) -> Reply:
@@ -86,7 +85,7 @@ def document(text: str) -> Reply:
     return Reply(status=200, body=text.encode())
 
 
-def accepted(content: Mapping[str, object] | None, job_ids: tuple[str, ...] = ()) -> Reply:
-    """Return the 200 of a call that was taken; None is an empty body."""
-    body = b"" if content is None else json.dumps(content).encode()
-    return Reply(status=200, body=body, job_ids=job_ids)
+def accepted(text: str = "", job_id: str | None = None) -> Reply:
+    """Return the 200 of a call that was taken, with a JSON text, or an empty body."""
+    job_ids = () if job_id is None else (job_id,)
+    return Reply(status=200, body=text.encode(), job_ids=job_ids)

@@ -7,6 +7,8 @@ Rules:
 - An answer counts as given when its last byte was handed to the socket.
 - Who may call is the gate's decision; a call that it refuses is not received at all.
 - Headers may be as large as real tokens are.
+- Answers are put on the wire here, headers and all: what the library would make of them first costs
+  as much as all the rest of a call.
 """
 
 import re
@@ -16,11 +18,16 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
+from http.client import responses as phrases
 
 import anyio
+import msgspec
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE, HttpVersion10, HttpVersion11
+from multidict import CIMultiDict
 
 from orchestrator.model import Call
 from orchestrator.simulator.gate import Request
@@ -106,18 +113,30 @@ async def serve(
         await runner.cleanup()
 
 
-def read_ask(method: str, path: str, request_id: str) -> Ask | None:
-    """Return which call a path means, still without query and body; None if there is no such."""
-    found = _PATH.fullmatch(path)
-    if found is None:
-        return None
-    version, project_id, cluster_id, action = found.groups()
-    call: Call | Reading | None = _CALLS.get((method, version, action))
-    if method == "GET" and version == "v1.0" and action is None:
-        call = Reading.DETAIL if cluster_id else Reading.LIST
-    if call is None:
-        return None
-    return Ask(call=call, project_id=project_id, cluster_id=cluster_id or "", request_id=request_id)
+class _Written(web.StreamResponse):
+    """What the library is told of an answer that is on the wire, or never will be.
+
+    It has nothing left to write; `goes_on` says whether the connection may bring another call.
+    """
+
+    def __init__(self, *, goes_on: bool) -> None:
+        super().__init__()
+        self._goes_on = goes_on
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays for another call."""
+        return self._goes_on
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write no headers."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write no rest."""
+
+
+_GOES_ON = _Written(goes_on=True)
+_ENDS = _Written(goes_on=False)
 
 
 class _Handler:
@@ -135,11 +154,11 @@ class _Handler:
         self._clock = clock
         self._wall = wall
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> _Written:
         request_id = request.headers.get("X-Request-Id") or secrets.token_hex(16)
         ask = await _ask_of(request, request_id)
         if ask is None:
-            return _response(self._dated(await self._give(request, request_id)), request_id)
+            return await self._tell(request, await self._give(request, request_id), request_id)
         gate, credential = self._service.gate, None
         if not gate.is_open:
             admission = gate.admit(
@@ -147,7 +166,7 @@ class _Handler:
             )
             if admission.refusal is not None:
                 note_denial(self._trace, ask, admission, self._clock())
-                return _response(self._dated(admission.refusal), request_id)
+                return await self._tell(request, admission.refusal, request_id)
             credential = admission.credential
         handling = self._service.receive(ask, self._clock())
         note(self._trace, What.RECEIVED, handling, self._clock(), credential=credential)
@@ -164,10 +183,14 @@ class _Handler:
         """Return the moment of the gateway's wall clock."""
         return self._wall() + self._service.clock_ahead
 
-    def _dated(self, reply: Reply) -> Reply:
-        """Return an answer with the date of the gateway's clock, which may be off ours."""
-        date = formatdate(self._now(), usegmt=True)
-        return replace(reply, headers=(*reply.headers, ("Date", date)))
+    async def _tell(self, request: web.BaseRequest, reply: Reply, request_id: str) -> _Written:
+        """Write an answer of gateway or IAM, with the date of their clock, which may be off."""
+        headers = (*reply.headers, ("Date", _date(int(self._now()))))
+        dated = msgspec.structs.replace(reply, headers=headers)
+        try:
+            return await _send(request, dated, request_id, self._wall())
+        except ConnectionError:
+            return _ENDS
 
     async def _give(self, request: web.BaseRequest, request_id: str) -> Reply:
         """Answer a call for credentials, or one for nothing that there is."""
@@ -180,17 +203,13 @@ class _Handler:
         note_given(self._trace, given, self._clock(), request_id)
         return given.reply
 
-    async def _end(
-        self, request: web.BaseRequest, handling: Handling, done: Done
-    ) -> web.StreamResponse:
-        request_id = handling.ask.request_id
+    async def _end(self, request: web.BaseRequest, handling: Handling, done: Done) -> _Written:
         ending = done.ending
-        response: web.StreamResponse = web.Response()
         is_there = not _is_gone(request)
+        response = _ENDS
         try:
             if isinstance(ending, Reply):
-                response = _response(ending, request_id)
-                await _send(request, response, ending)
+                response = await _send(request, ending, handling.ask.request_id, self._wall())
             elif isinstance(ending, Hang):
                 note_ending(self._trace, handling, self._clock(), done, is_there=is_there)
                 await _hold(request)
@@ -205,18 +224,24 @@ class _Handler:
 
 
 async def _ask_of(request: web.BaseRequest, request_id: str) -> Ask | None:
-    ask = read_ask(request.method, request.path, request_id)
-    if ask is None:
+    """Return which call a request means; None if there is no such, and then its body is unread."""
+    found = _PATH.fullmatch(request.path)
+    if found is None:
         return None
-    query = dict(request.query) if request.query_string else ask.query
-    body = await _body_of(request)
+    method = request.method
+    version, project_id, cluster_id, action = found.groups()
+    call: Call | Reading | None = _CALLS.get((method, version, action))
+    if method == "GET" and version == "v1.0" and action is None:
+        call = Reading.DETAIL if cluster_id else Reading.LIST
+    if call is None:
+        return None
     return Ask(
-        call=ask.call,
-        project_id=ask.project_id,
-        cluster_id=ask.cluster_id,
+        call=call,
+        project_id=project_id,
+        cluster_id=cluster_id or "",
         request_id=request_id,
-        query=query,
-        body=body,
+        query=dict(request.query) if request.query_string else {},
+        body=await _body_of(request),
     )
 
 
@@ -237,30 +262,61 @@ def _seen(request: web.BaseRequest, body: bytes, request_id: str) -> Request:
     )
 
 
-def _response(reply: Reply, request_id: str) -> web.StreamResponse:
+async def _send(request: web.BaseRequest, reply: Reply, request_id: str, at: float) -> _Written:
+    """Write all of the answer, or as much of it as the reply wants to arrive.
+
+    Args:
+        request: what is answered.
+        reply: the answer.
+        request_id: the caller's, or ours.
+        at: its date, if the reply has none, in seconds since 1970.
+
+    Raises:
+        ConnectionError: the client has left.
+    """
+    writer = request.writer
+    version = request.version
+    status_line = f"HTTP/{version.major}.{version.minor} {reply.status} {phrases[reply.status]}"
+    await writer.write_headers(status_line, _headers(request, reply, request_id, at))
+    body = reply.body if request.method != "HEAD" else b""
+    if reply.is_cut:
+        await writer.write(body[: len(body) // 2])
+        _sever(request)
+        return _ENDS
+    if reply.over_s:
+        writer.send_headers()
+        size = max(1, -(-len(body) // _SLICES))
+        for start in range(0, len(body), size):
+            await anyio.sleep(reply.over_s * min(size, len(body) - start) / len(body))
+            await writer.write(body[start : start + size])
+        body = b""
+    await writer.write_eof(body)
+    return _GOES_ON if request.keep_alive else _ENDS
+
+
+def _headers(
+    request: web.BaseRequest, reply: Reply, request_id: str, at: float
+) -> CIMultiDict[str]:
     headers = {"X-Request-Id": request_id, **dict(reply.headers)}
     if reply.body or reply.content_type != JSON:
         headers["Content-Type"] = reply.content_type
-    if reply.over_s or reply.is_cut:
-        response = web.StreamResponse(status=reply.status, headers=headers)
-        response.content_length = len(reply.body)
-        return response
-    return web.Response(status=reply.status, headers=headers, body=reply.body)
+    headers["Content-Length"] = str(len(reply.body))
+    if "Date" not in headers:
+        headers["Date"] = _date(int(at))
+    headers["Server"] = SERVER_SOFTWARE
+    # What a version does unasked is not said.
+    if not request.keep_alive:
+        if request.version == HttpVersion11:
+            headers["Connection"] = "close"
+    elif request.version == HttpVersion10:
+        headers["Connection"] = "keep-alive"
+    return CIMultiDict(headers)
 
 
-async def _send(request: web.BaseRequest, response: web.StreamResponse, reply: Reply) -> None:
-    """Write all of the answer, or as much of it as the reply wants to arrive."""
-    await response.prepare(request)
-    if reply.is_cut:
-        await response.write(reply.body[: len(reply.body) // 2])
-        _sever(request)
-        return
-    if reply.over_s:
-        size = max(1, -(-len(reply.body) // _SLICES))
-        for start in range(0, len(reply.body), size):
-            await anyio.sleep(reply.over_s * min(size, len(reply.body) - start) / len(reply.body))
-            await response.write(reply.body[start : start + size])
-    await response.write_eof()
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    """Write a moment as headers do; most calls of a second share it."""
+    return formatdate(second, usegmt=True)
 
 
 def _is_gone(request: web.BaseRequest) -> bool:

@@ -12,14 +12,14 @@ A call has two moments, so that a server can put real time between them:
 The execution is what counts. Faults are drawn from (seed, project, cluster, call number) alone.
 """
 
-import dataclasses
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
+
+import msgspec
 
 from orchestrator.limits import Rate
 from orchestrator.model import ROLES, Call, Target
@@ -61,20 +61,18 @@ class Reading(StrEnum):
     DETAIL = "detail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call as it arrived; for a list `cluster_id` is empty."""
 
     call: Call | Reading
     project_id: str
     request_id: str
     cluster_id: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handling:
+class Handling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What will happen with a call: when it is carried out, and when it is answered after that."""
 
     ask: Ask
@@ -88,8 +86,7 @@ class Handling:
     cluster: Cluster | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a call came to: how it ends for the client, and what it began if it began anything."""
 
     ending: Ending
@@ -251,7 +248,7 @@ class Service:
             raise _RefusedError(_busy(cluster.behaviour))
         begun = cluster.begin(call, nodes, now)
         if call is not Call.RESTART:
-            return begun, replies.accepted(None)
+            return begun, replies.accepted()
         return begun, _acceptance(begun)
 
     def _gateway_reply(self, handling: Handling) -> Reply:
@@ -373,20 +370,22 @@ def _lost(handling: Handling) -> Ending | None:
 def _worn(reply: Reply, handling: Handling) -> Reply:
     """Return the answer as a bad connection carries it."""
     if handling.fault is Fault.CUT_BODY:
-        return dataclasses.replace(reply, is_cut=True)
-    return dataclasses.replace(reply, over_s=handling.over_s) if handling.over_s else reply
+        return msgspec.structs.replace(reply, is_cut=True)
+    if handling.over_s:
+        return msgspec.structs.replace(reply, over_s=handling.over_s)
+    return reply
 
 
 def _acceptance(begun: Begun) -> Reply:
     match begun.answer:
         case AnswerForm.LIST:
-            return replies.accepted({"jobId": [begun.job_id]}, (begun.job_id,))
+            return replies.accepted(f'{{"jobId": ["{begun.job_id}"]}}', begun.job_id)
         case AnswerForm.STRING:
-            return replies.accepted({"jobId": begun.job_id}, (begun.job_id,))
+            return replies.accepted(f'{{"jobId": "{begun.job_id}"}}', begun.job_id)
         case AnswerForm.OBJECT:
-            return replies.accepted({})
+            return replies.accepted("{}")
         case AnswerForm.EMPTY:  # pragma: no branch - there are no more
-            return replies.accepted(None)
+            return replies.accepted()
 
 
 def _missing(cluster_id: str) -> Reply:

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
+import msgspec
+
 from orchestrator.limits import FLEET, Concurrency, Limit, Rate, most_within, scope_value
 from orchestrator.simulator.gate import Admission
 from orchestrator.simulator.iam import Given
@@ -44,8 +46,7 @@ class What(StrEnum):
     LEFT = "left"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that happened, at seconds of the server's steady clock."""
 
     at: float
@@ -70,7 +71,7 @@ class Record:
         """Write the record as one line of JSON, without the newline."""
         content: dict[str, object] = {
             name: value
-            for name in self.__slots__
+            for name in self.__struct_fields__
             if (value := getattr(self, name)) is not None and value not in ((), "")
         }
         if self.what is What.EXECUTED:

@@ -66,6 +66,14 @@ async def visit(scenario: str = "", clusters: int = 3) -> AsyncIterator[Visit]:
         yield visiting
 
 
+async def read_answer(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
+    """Return the status line, the headers and the body of one answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    start, *lines = head.decode().split("\r\n")[:-2]
+    headers = dict(line.split(": ", 1) for line in lines)
+    return start, headers, await reader.readexactly(int(headers["Content-Length"]))
+
+
 def run(story: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         with anyio.fail_after(20):
@@ -177,6 +185,60 @@ def test_a_reset_arrives_as_rst() -> None:
             writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
             with pytest.raises(ConnectionResetError):
                 await reader.read()
+            writer.close()
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "said", "goes_on"),
+    [
+        ("1.1", "", None, True),
+        ("1.1", "Connection: close\r\n", "close", False),
+        ("1.0", "", None, False),
+        ("1.0", "Connection: keep-alive\r\n", "keep-alive", True),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1.0/p/clusters", "/nowhere"])
+def test_a_connection_stays_as_its_client_asks(
+    path: str, version: str, asked: str, said: str | None, *, goes_on: bool
+) -> None:
+    """It is closed or kept as the version of HTTP and the caller say, and the answer tells."""
+
+    async def story() -> None:
+        async with visit() as guest:
+            reader, writer = await asyncio.open_connection("127.0.0.1", guest.server.port)
+            call = f"GET {path} HTTP/{version}\r\nHost: x\r\n{asked}\r\n".encode()
+            writer.write(call)
+            start, headers, body = await read_answer(reader)
+            assert start.startswith(f"HTTP/{version} ")
+            assert headers.get("Connection") == said
+            assert {"X-Request-Id", "Content-Type", "Content-Length", "Date", "Server"} <= set(
+                headers
+            )
+            assert json.loads(body)
+            if goes_on:
+                writer.write(call)
+                assert (await read_answer(reader))[0] == start
+            else:
+                assert await reader.read() == b""
+            writer.close()
+
+    run(story)
+
+
+def test_head_is_answered_without_a_body() -> None:
+    """Of what is no API of the service, HEAD gets the headers alone."""
+
+    async def story() -> None:
+        async with visit() as guest:
+            reader, writer = await asyncio.open_connection("127.0.0.1", guest.server.port)
+            call = "{} /nowhere HTTP/1.1\r\nHost: x\r\nConnection: {}\r\n\r\n"
+            writer.write(call.format("HEAD", "keep-alive").encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\nContent-Length: 162\r\n" in head
+            writer.write(call.format("GET", "close").encode())
+            assert (await reader.read()).startswith(b"HTTP/1.1 404 Not Found\r\n")
             writer.close()
 
     run(story)

@@ -11,7 +11,6 @@ what came of it into the inbox; they touch no state.
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -223,8 +222,8 @@ class _Turn:
     """Whether the journal hands over every start that matters, and not only the news of others."""
     written: int = 0
     """How many of the events are durable."""
-    unclaimed: int = 0
-    """How many of the restarts no idle caller took."""
+    unclaimed: list[RestartRequested] = field(default_factory=list)
+    """The restarts that no idle caller took."""
     calling: int = 0
     """How many of its calls are begun and not over."""
     may_leave: asyncio.Event = field(default_factory=asyncio.Event)
@@ -326,8 +325,8 @@ class Engine:
         self._half_back = asyncio.Event()
         self._held: _Turn | None = None
         """The last turn, while its calls do not leave and its events are not told yet."""
-        self._orders: deque[tuple[_Turn, RestartRequested]] = deque()
-        self._idle: list[asyncio.Event] = []
+        self._idle: list[asyncio.Future[tuple[_Turn, RestartRequested]]] = []
+        """Callers who wait for a restart to ask for."""
         self._journal_error: UnavailableError | None = None
         self._unwritten: list[Event] = []
         self._aborted_at = math.inf
@@ -340,8 +339,8 @@ class Engine:
                 tasks.start_soon(self._hear)
             while not self._is_over():
                 turn = await self._turn()
-                for _ in range(turn.unclaimed):
-                    tasks.start_soon(self._keep_calling)
+                for event in turn.unclaimed:
+                    tasks.start_soon(self._keep_calling, turn, event)
                 for look in turn.looks:
                     self._begin_look(look, tasks)
                 if not self._is_half_back():
@@ -560,22 +559,21 @@ class Engine:
         Idle callers get them at once, new ones once it is written: a task for each call would cost
         a third of the call. There are never more callers than restarts were issued at once.
         """
-        self._orders.extend((turn, event) for event in turn.restarts)
-        claimed = min(len(self._idle), len(turn.restarts))
-        for _ in range(claimed):
-            self._idle.pop().set()
-        turn.unclaimed = len(turn.restarts) - claimed
+        for event in turn.restarts:
+            if self._idle:
+                self._idle.pop().set_result((turn, event))
+            else:
+                turn.unclaimed.append(event)
 
-    async def _keep_calling(self) -> None:
-        # One bell for a caller's whole life, which anyio's cannot be; making one for each call
-        # would cost a tenth of the call.
-        bell = asyncio.Event()
+    async def _keep_calling(self, turn: _Turn, event: RestartRequested) -> None:
+        """Make one call, and further ones as they are handed out."""
+        loop = asyncio.get_running_loop()
         while True:
-            while self._orders:
-                await self._call(*self._orders.popleft())
-            bell.clear()
-            self._idle.append(bell)
-            await bell.wait()
+            await self._call(turn, event)
+            # A bare future: whatever else can be waited for costs a tenth of a call.
+            idle = loop.create_future()
+            self._idle.append(idle)
+            turn, event = await idle
 
     async def _call(self, turn: _Turn, event: RestartRequested) -> None:
         self._calling += 1

@@ -109,7 +109,7 @@ def restart(
     if simulation is None and not given["new"]:
         unfinished = anyio.run(find_unfinished, settings, plan)
         if unfinished is not None:
-            return _go_on_with(unfinished, settings)
+            return _go_on_with(unfinished, settings, config_file)
     asks = _has_to_ask(plan, yes=given["yes"], expect=given["expect"])
     if asks:
         say_preview(plan, settings, scenario)
@@ -127,7 +127,7 @@ def restart(
         )
 
     result = anyio.run(run)
-    say_how_it_ended(result)
+    say_how_it_ended(result, settings, config_file)
     return result.exit_code
 
 
@@ -148,7 +148,7 @@ def _look_for_places(plan: Plan, settings: Settings, *, is_dry: bool) -> None:
         click.echo(f"warning: {doubt}", err=True)
 
 
-def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
+def _go_on_with(unfinished: RunSummary, settings: Settings, config_file: Path | None) -> int:
     """Offer to resume the run of the same plan that is not finished."""
     run_id = unfinished.run_id
     if unfinished.state is RunState.RUNNING or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -169,7 +169,7 @@ def _go_on_with(unfinished: RunSummary, settings: Settings) -> int:
         )
 
     result = anyio.run(go_on)
-    say_how_it_ended(result)
+    say_how_it_ended(result, settings, config_file)
     return result.exit_code
 
 

@@ -101,7 +101,7 @@ def resume(
             run, load, again=chosen - {Outcome.NOT_STARTED}, wanted=wanted, reason=reason,
             watch=watch, prompt=passcode_prompt(),
         )  # fmt: skip
-        say_how_it_ended(result)
+        say_how_it_ended(result, settings, config_file)
         return result.exit_code
 
     return anyio.run(go_on)

@@ -1,6 +1,8 @@
 """What an operator does the morning after: resume, take up again, loosen, resolve, skip."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -49,18 +51,22 @@ def test_too_many_failures_then_resume(tmp_path: Path) -> None:
         assert first.returncode == ExitCode.STOPPED, first.stderr
         assert "max_failures: 1 failed, 0 allowed" in first.stderr
         last = first.stderr.splitlines()[-1]
-        assert last.startswith("to go on: orchestrator resume 20")
+        journal = tmp_path.resolve() / "journal.db"
+        assert re.fullmatch(
+            rf"to go on: orchestrator resume 20\S+ --journal {re.escape(str(journal))}", last
+        )
         assert counts(tmp_path) == {"restarted": 2, "failed": 1, "not_started": 5}
 
-        again = orchestrator(tmp_path, *last.split()[4:], *JOURNAL)
+        command = shlex.split(last)[4:]
+        again = orchestrator(tmp_path, *command)
         assert again.returncode == ExitCode.SOME_FAILED, again.stderr
         assert counts(tmp_path) == {"restarted": 7, "failed": 1}
 
         # It is down, so it is skipped: nobody said that the unhealthy are to be restarted.
-        third = orchestrator(tmp_path, "resume", last.split()[-1], "--only", "failed", *JOURNAL)
+        third = orchestrator(tmp_path, *command, "--only", "failed")
         assert third.returncode == ExitCode.SOME_FAILED, third.stderr
         assert counts(tmp_path) == {"restarted": 7, "skipped": 1}
-        done = orchestrator(tmp_path, "resume", last.split()[-1], *JOURNAL)
+        done = orchestrator(tmp_path, *command)
         assert done.returncode == ExitCode.USAGE
         assert "nothing is left" in done.stderr
         wrong = orchestrator(tmp_path, "resume", "--only", "restarted", *JOURNAL)

@@ -16,6 +16,7 @@ from orchestrator.errors import CloudError, ConfigError, GoneError
 from orchestrator.fleet import read_fleet
 from orchestrator.model import Call, ClusterState, Kind, Target, Verdict
 from orchestrator.simulator import Record, Scenario, Service, invent_targets, judge, parse_scenario
+from orchestrator.simulator.draws import Luck, draw
 from orchestrator.simulator.memory import MemoryCloud
 from orchestrator.simulator.replies import Hang, Reply, Sever
 from orchestrator.simulator.scenario import Fault, load_scenario
@@ -284,6 +285,24 @@ def test_a_list_pages_newest_first_by_start_or_offset() -> None:
 def test_a_list_out_of_range_is_refused(query: dict[str, Any]) -> None:
     """Pages beyond 1,000, indexes below 1 and unknown types give 400."""
     assert read(service(), **query)[0] == 400
+
+
+def test_a_list_shows_what_the_details_show() -> None:
+    """However lists are put together, each shows every cluster as it is at that moment."""
+    pretend = service(*(target(f"c{number}") for number in range(4)))
+    for step in range(120):
+        at = step * 0.25
+        if step % 25 == 3:
+            restart(pretend, at, f"c{step // 25 % 4}")
+        listed = read(pretend, at, limit="1000")[1]["clusters"]
+        assert listed == [read(pretend, at, f"c{number}")[1] for number in (3, 2, 1, 0)], at
+
+
+def test_the_same_key_is_the_same_luck() -> None:
+    """What a key draws is the same for ever, whether it is written in one piece or in two."""
+    assert Luck(7, "p1", "c1").draw("call", 2) == draw(7, "p1", "c1", "call", 2)
+    assert draw(7, "p1", "c1", "call", 2)[0] == 0.5671057026467161
+    assert Luck(7, "p1", "c1").draw("call", 3) != draw(7, "p1", "c1", "call", 2)
 
 
 def test_a_list_filters_by_datastore() -> None:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from orchestrator.model import Call, Target
-from orchestrator.simulator.draws import draw, hexadecimal, identity
+from orchestrator.simulator.draws import Luck, hexadecimal, identity
 from orchestrator.simulator.scenario import AnswerForm, Behaviour, End, Rest, Signs
 from orchestrator.simulator.spans import Span
 
@@ -77,7 +77,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Look(msgspec.Struct, frozen=True, gc=False):
     """How a cluster looks: its JSON text, None when it is not there, true until `until`."""
 
-    text: str | None
+    text: bytes | None
     until: float
 
 
@@ -100,8 +100,8 @@ class Cluster:
 
     __slots__ = (
         "_calm_text",
+        "_data_nodes",
         "_executions",
-        "_idle",
         "_lasting",
         "_look",
         "_nodes",
@@ -113,6 +113,7 @@ class Cluster:
         "behaviour",
         "calls",
         "datastore",
+        "luck",
         "reads",
         "target",
     )
@@ -132,19 +133,20 @@ class Cluster:
         """Restart calls received so far."""
         self.reads = 0
         """Details asked for so far."""
+        self.luck = Luck(seed, target.project_id, target.cluster_id)
+        """All that chance decides about it, for one seed."""
         self._seed = seed
         self._position = position
         self._executions = 0
         self._lasting = lasting
         """How long its restarts take as a whole, if that is not as its behaviour says."""
-        self._idle = ""
-        """The text at rest, once it was needed: it is the same before a restart and after."""
         self._nodes: tuple[Node, ...] = ()
+        self._data_nodes: tuple[Node, ...] = ()
         self._operation: _Operation | None = None
-        self._rest = behaviour.initial.pick(self._draw("initial")[0])
+        self._rest = behaviour.initial.pick(self.luck.draw("initial")[0])
         self._reason = _NEVER_CAME_UP
         self._look = Look(None, -math.inf)
-        self._calm_text = ""
+        self._calm_text = b""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -152,6 +154,13 @@ class Cluster:
         if not self._nodes:
             self._nodes = _invent_nodes(self.target, self.datastore, self._seed, self._position)
         return self._nodes
+
+    @property
+    def data_nodes(self) -> tuple[Node, ...]:
+        """The machines that hold data."""
+        if not self._data_nodes:
+            self._data_nodes = tuple(node for node in self.nodes if node.role in DATA_ROLES)
+        return self._data_nodes
 
     def exists(self, now: float) -> bool:
         """Whether the service knows the cluster."""
@@ -170,7 +179,7 @@ class Cluster:
         if self._operation is not None:
             self._reason = _RESTART_FAILED
         self._executions += 1
-        drawn = self._draw("execution", self._executions)
+        drawn = self.luck.draw("execution", self._executions)
         settings = self.behaviour
         seen_at = now + settings.busy_after.at(drawn[0])
         steps = self._steps(call, nodes, seen_at, drawn[1])
@@ -207,7 +216,7 @@ class Cluster:
         whole = self._lasting or self.behaviour.rolling
         for node in nodes:
             if whole is None:
-                luck = self._draw("node", self._executions, node.id)[0]
+                luck = self.luck.draw("node", self._executions, node.id)[0]
                 until += self.behaviour.rolling_node.at(luck)
             else:
                 until += whole.at(drawn) / len(nodes)
@@ -252,7 +261,7 @@ class Cluster:
             case Rest.ABSENT:  # pragma: no branch - there are no more
                 return Look(None, until)
 
-    def _text(self, shape: _Shape) -> str:
+    def _text(self, shape: _Shape) -> bytes:
         """Write the cluster as detail and list print it."""
         target, legacy = self.target, self.behaviour.legacy
         created = _FIRST_CREATED + timedelta(minutes=self._position)
@@ -281,7 +290,7 @@ class Cluster:
                 content["failed_reasons"] = {"error_code": code, "error_msg": text}
             else:
                 content["failedReason"] = {"errorCode": code, "errorMsg": text}
-        return json.dumps(content)
+        return json.dumps(content).encode()
 
     def _instance(self, node: Node, shape: _Shape) -> dict[str, object]:
         status = "200"
@@ -299,9 +308,6 @@ class Cluster:
             "ip": node.ip,
             "volume": {"type": "HIGH", "size": 200},
         }
-
-    def _draw(self, *what: object) -> tuple[float, ...]:
-        return draw(self._seed, self.target.project_id, self.target.cluster_id, *what)
 
 
 def name_of(target: Target) -> str:

@@ -5,14 +5,43 @@ Nothing is consumed by drawing, so the order in which clusters are called change
 
 import hashlib
 import struct
+from collections.abc import Iterable
+from typing import TypeAlias
 
 _WORDS = struct.Struct("<8Q")
 _STEP = 2.0**-53
 
 
-def draw(*key: object) -> tuple[float, float, float, float, float, float, float, float]:
+_BETWEEN = "\x1f"
+
+Numbers: TypeAlias = tuple[float, float, float, float, float, float, float, float]
+"""Independent of each other, each in [0, 1)."""
+
+
+class Luck:
+    """Draws whose keys begin alike; what they begin with is written out once."""
+
+    __slots__ = ("_start",)
+
+    def __init__(self, *start: object) -> None:
+        self._start = _text(start) + _BETWEEN
+
+    def draw(self, *rest: object) -> Numbers:
+        """Return the numbers that belong to the whole key for ever."""
+        return _numbers(self._start + _text(rest))
+
+
+def draw(*key: object) -> Numbers:
     """Return eight independent numbers in [0, 1) that belong to `key` for ever."""
-    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode()).digest()
+    return _numbers(_text(key))
+
+
+def _text(key: Iterable[object]) -> str:
+    return _BETWEEN.join(map(str, key))
+
+
+def _numbers(text: str) -> Numbers:
+    digest = hashlib.blake2b(text.encode()).digest()
     one, two, three, four, five, six, seven, eight = _WORDS.unpack(digest)
     return (
         (one >> 11) * _STEP,
@@ -28,7 +57,7 @@ def draw(*key: object) -> tuple[float, float, float, float, float, float, float,
 
 def hexadecimal(*key: object) -> str:
     """Return 32 hex digits that belong to `key` for ever, as ids of the service look."""
-    return hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_text(key).encode(), digest_size=16).hexdigest()
 
 
 def identity(*key: object) -> str:

@@ -186,7 +186,9 @@ class Iam:
             if wanted is None or name == wanted
         ]
         links = {"self": "/v3/projects", "next": None, "previous": None}
-        return credential, replies.document(json.dumps({"projects": found, "links": links}))
+        return credential, replies.document(
+            json.dumps({"projects": found, "links": links}).encode()
+        )
 
     # ---------------------------------------------------------------------------------- metadata
 

@@ -74,7 +74,7 @@ class _Project:
     __slots__ = ("first", "moving", "states")
 
     def __init__(self, cluster_ids: tuple[str, ...]) -> None:
-        self.first: dict[str, tuple[str, ClusterState]] = {}
+        self.first: dict[str, tuple[bytes, ClusterState]] = {}
         """How each cluster looked first, read: after its restart it looks so again."""
         self.states: Mapping[str, ClusterState] = {}
         self.moving = dict.fromkeys(cluster_ids, -math.inf)
@@ -295,7 +295,7 @@ class MemoryCloud:
                 project.moving[cluster_id] = look.until
         project.states = states
 
-    def _read(self, project: _Project, cluster_id: str, text: str) -> ClusterState:
+    def _read(self, project: _Project, cluster_id: str, text: bytes) -> ClusterState:
         first = project.first.get(cluster_id)
         if first is not None and first[0] is text:
             return first[1]

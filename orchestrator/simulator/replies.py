@@ -80,9 +80,9 @@ def page(status: int, title: str) -> Reply:
     return Reply(status=status, body=text.encode(), content_type=HTML)
 
 
-def document(text: str) -> Reply:
+def document(text: bytes) -> Reply:
     """Return a 200 with a JSON text."""
-    return Reply(status=200, body=text.encode())
+    return Reply(status=200, body=text)
 
 
 def accepted(text: str = "", job_id: str | None = None) -> Reply:

@@ -13,6 +13,7 @@ The execution is what counts. Faults are drawn from (seed, project, cluster, cal
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -33,7 +34,7 @@ from orchestrator.simulator.cluster import (
     Look,
     Node,
 )
-from orchestrator.simulator.draws import draw
+from orchestrator.simulator.draws import Luck
 from orchestrator.simulator.gate import Gate
 from orchestrator.simulator.iam import Iam
 from orchestrator.simulator.replies import Ending, Hang, Reply, Sever
@@ -138,22 +139,38 @@ _UNITS = (("hour", 3600.0), ("minute", 60.0), ("second", 1.0))
 class _Project:
     """The clusters of one project, how often its list was asked for, and what it may do."""
 
-    __slots__ = ("by_id", "read_quota", "reads", "writes")
+    __slots__ = ("_listed", "_listed_until", "by_id", "read_quota", "reads", "writes")
 
     def __init__(self, writes: _Quota, reads: _Quota) -> None:
         self.by_id: dict[str, Cluster] = {}
         self.reads = 0
         self.writes = writes
         self.read_quota = reads
+        self._listed: Sequence[bytes] = ()
+        self._listed_until = -math.inf
 
-    def newest_first(self, now: float, datastore: str) -> list[str]:
+    def newest_first(self, now: float, datastore: str) -> Sequence[bytes]:
         """Return the texts of all clusters that are there, the newest creation first."""
-        looks = (
-            cluster.look(now).text
-            for cluster in reversed(self.by_id.values())
-            if not datastore or cluster.datastore == datastore
-        )
-        return [text for text in looks if text is not None]
+        if datastore:
+            return _texts(
+                cluster.look(now)
+                for cluster in reversed(self.by_id.values())
+                if cluster.datastore == datastore
+            )
+        # The pages of one list are asked for one after the other, and there may be many.
+        if now >= self._listed_until:
+            looks = [cluster.look(now) for cluster in reversed(self.by_id.values())]
+            self._listed = _texts(looks)
+            self._listed_until = min((look.until for look in looks), default=math.inf)
+        return self._listed
+
+    def changed(self) -> None:
+        """Take note that a cluster looks different from now on for another reason than time."""
+        self._listed_until = -math.inf
+
+
+def _texts(looks: Iterable[Look]) -> list[bytes]:
+    return [look.text for look in looks if look.text is not None]
 
 
 class Service:
@@ -189,6 +206,10 @@ class Service:
                 return _Project(writes, reads)
         return _Project(_Quota(None), _Quota(None))
 
+    def _luck(self, ask: Ask, cluster: Cluster | None) -> Luck:
+        """Return the luck of a call, even if it is about no cluster that there is."""
+        return cluster.luck if cluster else Luck(self._seed, ask.project_id, ask.cluster_id)
+
     def receive(self, ask: Ask, now: float) -> Handling:
         """Take in a call, and draw its fault and its latencies; nothing is carried out yet."""
         if isinstance(ask.call, Reading):
@@ -199,7 +220,7 @@ class Service:
         number = 1
         if cluster is not None:
             cluster.calls = number = cluster.calls + 1
-        drawn = draw(self._seed, ask.project_id, ask.cluster_id, "call", number)
+        drawn = self._luck(ask, cluster).draw("call", number)
         fault = strike(settings.faults, number, drawn[0])
         if project is not None and project.writes.is_used_up(now):
             fault = Fault.THROTTLED
@@ -247,6 +268,7 @@ class Service:
         if cluster.is_busy(now):
             raise _RefusedError(_busy(cluster.behaviour))
         begun = cluster.begin(call, nodes, now)
+        self._projects[handling.ask.project_id].changed()
         if call is not Call.RESTART:
             return begun, replies.accepted()
         return begun, _acceptance(begun)
@@ -280,7 +302,7 @@ class Service:
         elif project is not None:
             project.reads = number = project.reads + 1
         settings = cluster.behaviour if cluster else self._settings
-        drawn = draw(self._seed, ask.project_id, ask.cluster_id, ask.call, number)
+        drawn = self._luck(ask, cluster).draw(ask.call, number)
         fault = strike(settings.read_faults, number, drawn[0])
         if project is not None and project.read_quota.is_used_up(now):
             fault = ReadFault.THROTTLED
@@ -320,10 +342,10 @@ class Service:
         except _RefusedError as refused:
             return refused.reply
         project = self._projects.get(ask.project_id)
-        texts = project.newest_first(now, datastore) if project else []
-        page = ",".join(texts[start - 1 : start - 1 + limit])
-        total = "" if self._settings.legacy else f'"totalSize":{len(texts)},'
-        return replies.document(f'{{{total}"clusters":[{page}]}}')
+        texts = project.newest_first(now, datastore) if project else ()
+        page = b",".join(texts[start - 1 : start - 1 + limit])
+        total = b"" if self._settings.legacy else b'"totalSize":%d,' % len(texts)
+        return replies.document(b'{%b"clusters":[%b]}' % (total, page))
 
 
 def _regions(targets: Iterable[Target]) -> dict[str, str | None]:
@@ -436,7 +458,7 @@ def _nodes_of(cluster: Cluster, call: Call, body: bytes) -> tuple[Node, ...]:
         text = "illegal operation for a Logstash cluster"
         raise _RefusedError(replies.css_error(415, "CSS.0004", text))
     if call is Call.RESTART:
-        return tuple(node for node in cluster.nodes if node.role in DATA_ROLES)
+        return cluster.data_nodes
     kind, value = _part_of(body)
     if call is Call.ROLLING:
         return _rolling(cluster.nodes, kind, value)

@@ -48,7 +48,7 @@ class _Step(msgspec.Struct, frozen=True, gc=False):
     """Part of a restart: which nodes it takes down, and until when."""
 
     until: float
-    nodes: frozenset[str]
+    nodes: Sequence[Node]
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -211,7 +211,7 @@ class Cluster:
     ) -> tuple[_Step, ...]:
         if call is not Call.ROLLING:
             until = seen_at + (self._lasting or self.behaviour.duration).at(drawn)
-            return (_Step(until, frozenset(node.id for node in nodes)),)
+            return (_Step(until, nodes),)
         steps, until = [], seen_at
         whole = self._lasting or self.behaviour.rolling
         for node in nodes:
@@ -220,7 +220,7 @@ class Cluster:
                 until += self.behaviour.rolling_node.at(luck)
             else:
                 until += whole.at(drawn) / len(nodes)
-            steps.append(_Step(until, frozenset((node.id,))))
+            steps.append(_Step(until, (node,)))
         return tuple(steps)
 
     def _rest_at(self, now: float) -> Rest:
@@ -315,11 +315,12 @@ def name_of(target: Target) -> str:
     return target.name or f"css-{target.cluster_id[:8]}"
 
 
-def _busy_shape(signs: Signs, nodes: frozenset[str]) -> _Shape:
+def _busy_shape(signs: Signs, nodes: Sequence[Node]) -> _Shape:
+    shows_nodes = signs in {Signs.ALL, Signs.INSTANCES}
     return _Shape(
         status="100" if signs in {Signs.ALL, Signs.STATUS} else "200",
         actions=("REBOOTING",) if signs in {Signs.ALL, Signs.ACTIONS} else (),
-        busy_nodes=nodes if signs in {Signs.ALL, Signs.INSTANCES} else frozenset(),
+        busy_nodes=frozenset(node.id for node in (nodes if shows_nodes else ())),
     )
 
 

@@ -11,8 +11,7 @@ what came of it into the inbox; they touch no state.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -65,8 +64,8 @@ GATHER = 0.01
 LULL = 0.0005
 """Seconds without an answer after which a turn waits no longer."""
 
-HELD = 0.002
-"""Seconds that calls which may leave wait at the most for the next turn to be decided first."""
+OUT_FOR_EACH = 2
+"""A turn waits no longer, either, when for each call that is back no more than so many are out."""
 
 LAST_WORDS = 5.0
 """Seconds for which an aborted run still waits for answers that are on their way."""
@@ -224,8 +223,6 @@ class _Turn:
     """How many of the events are durable."""
     unclaimed: list[RestartRequested] = field(default_factory=list)
     """The restarts that no idle caller took."""
-    calling: int = 0
-    """How many of its calls are begun and not over."""
     may_leave: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once its calls may leave, their intents being durable; or once the turn is void."""
     is_void: bool = False
@@ -322,9 +319,7 @@ class Engine:
         self._inbox: list[_Fact] = []
         self._news = asyncio.Event()
         self._calling = 0
-        self._half_back = asyncio.Event()
-        self._held: _Turn | None = None
-        """The last turn, while its calls do not leave and its events are not told yet."""
+        self._enough_back = asyncio.Event()
         self._idle: list[asyncio.Future[tuple[_Turn, RestartRequested]]] = []
         """Callers who wait for a restart to ask for."""
         self._journal_error: UnavailableError | None = None
@@ -343,11 +338,9 @@ class Engine:
                     tasks.start_soon(self._keep_calling, turn, event)
                 for look in turn.looks:
                     self._begin_look(look, tasks)
-                if not self._is_half_back():
-                    await self._let_go()
-                    await self._wait()
-                    await self._gather()
-            await self._let_go()
+                await self._let_go(turn)
+                await self._wait()
+                await self._gather()
             tasks.cancel_scope.cancel()
         return await self._finish()
 
@@ -366,23 +359,12 @@ class Engine:
     # ------------------------------------------------------------------------------------ turns
 
     async def _turn(self) -> _Turn:
-        """Decide and write; the turn's calls are made ready meanwhile, and held until it is over.
-
-        If the last turn is held still, as there was enough for this one at once, its calls leave as
-        soon as this one is decided: they are under way while it is written, so that neither the
-        disk nor the service has to wait for the other.
-        """
+        """Decide and write; the turn's calls are made ready meanwhile, but do not leave yet."""
         facts, self._inbox = self._inbox, []
         turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
-        before, self._held = self._held, turn
-        with self._letting_go(before) as let_go:
-            await self._write(turn, let_go)
-        return turn
 
-    async def _write(self, turn: _Turn, let_go: Callable[[], None]) -> None:
         def decide(starts: Sequence[Start]) -> Sequence[Event]:
             events = turn.decide(starts)
-            let_go()
             self._hand_out(turn)
             return events
 
@@ -399,35 +381,16 @@ class Engine:
             self._renew_at = self._clock.now() + self._renew_every
             self._go_on_without_journal(turn, error)
             await self._testify()
+        return turn
 
-    @contextmanager
-    def _letting_go(self, turn: _Turn | None) -> Iterator[Callable[[], None]]:
-        """Tell the turn's events now, and let its calls leave when asked to, or before long."""
-        if turn is None:
-            yield _nothing
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._tell, turn.events)
-        # A journal that somebody else keeps locked must not keep them.
-        late = loop.call_later(HELD, turn.may_leave.set)
-        try:
-            yield turn.may_leave.set
-        finally:
-            late.cancel()
-            turn.may_leave.set()
+    async def _let_go(self, turn: _Turn) -> None:
+        """Let the turn's calls leave, then tell what it was: the service is at work meanwhile."""
+        turn.may_leave.set()
+        await asyncio.sleep(0)
+        self._tell(turn.events)
 
-    async def _let_go(self) -> None:
-        """Let the calls of the last turn leave, then tell its events: the service is at work."""
-        turn, self._held = self._held, None
-        if turn is not None:
-            turn.may_leave.set()
-            await asyncio.sleep(0)
-            self._tell(turn.events)
-
-    def _is_half_back(self) -> bool:
-        """Whether there is news, and of the calls that have left no more are out than came back."""
-        held = self._held.calling if self._held is not None else 0
-        return 0 < len(self._inbox) >= self._calling - held
+    def _is_enough_back(self) -> bool:
+        return self._calling <= OUT_FOR_EACH * len(self._inbox)
 
     async def _keep_lease(self) -> None:
         now = self._clock.now()
@@ -496,8 +459,8 @@ class Engine:
     def _put(self, fact: _Fact) -> None:
         self._inbox.append(fact)
         self._news.set()
-        if self._is_half_back():
-            self._half_back.set()
+        if self._is_enough_back():
+            self._enough_back.set()
 
     def _take_up(self, now: float) -> Sequence[Event]:
         """Note who runs; an intent of an earlier runner without an answer is an answer lost."""
@@ -547,8 +510,7 @@ class Engine:
         if self._journal_error is not None:
             exit_code = ExitCode.UNAVAILABLE
         self._put(lambda now: [RunFinished(at=now, outcome=outcome, exit_code=int(exit_code))])
-        await self._turn()
-        await self._let_go()
+        await self._let_go(await self._turn())
         return Ending(outcome, exit_code, self._journal_error)
 
     # ---------------------------------------------------------------------------------- workers
@@ -577,14 +539,12 @@ class Engine:
 
     async def _call(self, turn: _Turn, event: RestartRequested) -> None:
         self._calling += 1
-        turn.calling += 1
         try:
             fact = await self._ask(turn, event)
             # It may be over before it could leave; but nothing comes of what is not on record.
             await turn.may_leave.wait()
         finally:
             self._calling -= 1
-            turn.calling -= 1
         if not turn.is_void:
             self._put(fact)
 
@@ -730,13 +690,13 @@ class Engine:
 
         A turn costs a durable commit whatever is in it; with many calls under way the next answers
         are moments off, and waiting while they keep coming makes batches that disk and loop like.
-        It waits for half of them at the most: the others go on while this half is written.
+        It waits for a third of them at the most: the others go on while this third is written.
         """
         until = self._clock.now() + GATHER
         seen = 0
-        while not self._is_half_back() and len(self._inbox) > seen and self._clock.now() < until:
+        while not self._is_enough_back() and len(self._inbox) > seen and self._clock.now() < until:
             seen = len(self._inbox)
-            await _heard(self._half_back, LULL)
+            await _heard(self._enough_back, LULL)
 
     def _show(self, now: float) -> None:
         self._each_watcher(lambda watcher: watcher.turned(self._campaign, now))
@@ -776,7 +736,3 @@ async def _heard(bell: asyncio.Event, patience: float) -> None:
     finally:
         if timer is not None:
             timer.cancel()
-
-
-def _nothing() -> None:
-    pass

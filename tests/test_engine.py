@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from orchestrator.campaign import Campaign
 from orchestrator.css import answers
-from orchestrator.engine import HELD, LAST_WORDS, Ending, Engine, Runner, Watcher
+from orchestrator.engine import LAST_WORDS, Ending, Engine, Runner, Watcher
 from orchestrator.errors import (
     ExitCode,
     IncompleteError,
@@ -61,7 +61,6 @@ class FailingJournal:
         self.fails = False
         self.fails_to_commit = False
         self.fails_to_beat = False
-        self.is_locked_for = 0.0
         self.commit_takes = 0.0
         self.is_unreadable = False
         self.written: list[Event] = []
@@ -71,8 +70,6 @@ class FailingJournal:
     async def write(self, decide: Callable[[Sequence[Start]], Sequence[Event]]) -> None:
         if self.fails:
             raise self._error
-        if self.is_locked_for:
-            await anyio.sleep(self.is_locked_for)
         events = list(decide(()))
         if self.commit_takes:
             await anyio.sleep(self.commit_takes)
@@ -327,27 +324,6 @@ def test_a_lease_that_cannot_be_renewed_has_nothing_written_twice() -> None:
     assert scene.journal.written == scene.told
     replayed = Campaign("run", scene.campaign.plan, scene.journal.written)
     assert replayed.counts() == scene.campaign.counts()
-
-
-def test_a_locked_journal_keeps_no_call_back_whose_intent_is_durable() -> None:
-    """Calls that wait for the next turn to be decided first wait for a moment at the most."""
-
-    async def lock(scene: Scene) -> None:
-        scene.journal.commit_takes = 1.0
-        await anyio.sleep(0.5)
-        scene.journal.is_locked_for = 20.0
-        while not scene.asked:
-            scene.engine.proceed("ben")
-            await anyio.sleep(0.1)
-        began_at = scene.clock.now()
-        await anyio.sleep(1.0 + HELD)
-        assert scene.executed() == 4
-        assert scene.clock.now() - began_at < 2.0
-        scene.journal.is_locked_for = scene.journal.commit_takes = 0.0
-
-    scene, ending = play(lock)
-    assert ending.exit_code is ExitCode.OK
-    assert scene.executed() == 6
 
 
 def test_a_lost_lease_stops_before_the_next_call_and_bears_witness() -> None:

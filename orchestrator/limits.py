@@ -39,6 +39,9 @@ from orchestrator.span import format_seconds, parse_span
 FLEET = "fleet"
 """The scope that counts everything."""
 
+SCOPES = (FLEET, "project", "region")
+"""The scopes that every target has; any other is the name of a label."""
+
 GUARD = 0.25
 """Seconds added to a rate's window: covers rounding and the granularity of clocks."""
 

@@ -1,5 +1,6 @@
 """What can be known before anything is touched: whether this fleet can be restarted as asked."""
 
+import difflib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from orchestrator.config import NO_MOMENT, Settings, WindowSettings
 from orchestrator.errors import ConfigError
 from orchestrator.experience import Durations
 from orchestrator.fleet import Fleet
+from orchestrator.limits import SCOPES
 from orchestrator.model import Target
 from orchestrator.plan import Plan, Window, make_plan
 from orchestrator.span import format_moment, parse_moment
@@ -70,6 +72,23 @@ def doubts_about(targets: Iterable[Target], settings: Settings) -> Sequence[str]
     """Return what is doubtful about the places that calls for these targets go to, each once."""
     said = (settings.cloud.doubt_about(*place) for place in _places(targets))
     return list(dict.fromkeys(doubt for doubt in said if doubt is not None))
+
+
+def doubts_about_scopes(plan: Plan) -> Sequence[str]:
+    """Return which limits count by a label that no target has: all would count as one."""
+    policy = plan.policy
+    labels = {name for target in plan.targets for name, _ in target.labels}
+    scopes = {*SCOPES, *labels}
+    doubts = []
+    for limit in (*policy.limits, *policy.max_unavailable):
+        if limit.scope not in scopes:
+            near = difflib.get_close_matches(limit.scope, sorted(scopes), 1)
+            doubts.append(
+                f"the limit {limit} counts by the label {limit.scope}, which no cluster of this "
+                "fleet has, so that all count as one"
+                + (f"; did you mean {near[0]}?" if near else "; correct it, or label the clusters")
+            )
+    return doubts
 
 
 def window_at(settings: WindowSettings, now: float) -> Window:

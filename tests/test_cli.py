@@ -154,6 +154,19 @@ def test_a_dry_run_sends_nothing(home: Path) -> None:
     assert not (home / "state").exists()
 
 
+def test_a_limit_on_a_label_that_nobody_has_is_doubted(home: Path) -> None:
+    """A scope that tells no cluster from another is said, with the nearest that does."""
+    limits = ["--rate", "projct=5/10m", "--max-concurrency", "region=2", "--max-unavailable", "q=1"]
+    done = orchestrator(home, "restart", "fleet.csv", "--dry-run", *limits)
+    assert done.returncode == ExitCode.OK
+    said = [line for line in done.stderr.splitlines() if "no cluster of this fleet has" in line]
+    assert [line.split(" counts")[0] for line in said] == [
+        "warning: the limit projct=5/600s", "warning: the limit q=1",
+    ]  # fmt: skip
+    assert said[0].endswith("did you mean project?")
+    assert said[1].endswith("correct it, or label the clusters")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

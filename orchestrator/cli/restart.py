@@ -32,7 +32,7 @@ from orchestrator.journal import RunState, RunSummary, is_unfinished
 from orchestrator.limits import FLEET, Unavailable
 from orchestrator.model import WHOLE
 from orchestrator.plan import Plan, Window
-from orchestrator.preflight import check_endpoints, doubts_about, prepare
+from orchestrator.preflight import check_endpoints, doubts_about, doubts_about_scopes, prepare
 from orchestrator.ranking import Order
 from orchestrator.report import plan_member
 from orchestrator.session import Result, Simulation, resume_run, run_plan
@@ -227,6 +227,7 @@ def describe(plan: Plan, read: Fleet, known: Mapping[str, Durations]) -> None:
     allowed = policy.max_failures.of(total)
     said = f"{policy.max_failures} of {total} → {allowed}"
     lines.append(f"  failures  {said if policy.max_failures.is_percent else allowed} allowed")
+    lines.extend(f"warning: {doubt}" for doubt in doubts_about_scopes(plan))
     click.echo("\n".join(lines), err=True)
 
 

@@ -23,6 +23,9 @@ from orchestrator.model import WHOLE, Call, Kind, Target
 Pair = tuple[str, str]
 """A project and a cluster of it."""
 
+SHORTEST = 1e-3
+"""Seconds; what took less, as a restart that was over within one look, has no ratio to others."""
+
 NEWEST = 5
 """So many restarts of one cluster, the newest, say what it does by now."""
 
@@ -171,8 +174,7 @@ def _scatter(values: Sequence[float]) -> float:
 
 
 def _log(span: float) -> float:
-    # A restart that was over within one look took no time at all.
-    return math.log(max(span, 1e-3))
+    return math.log(max(span, SHORTEST))
 
 
 def own_past(target: Target, known: Mapping[str, Durations]) -> tuple[str, Sequence[float]]:

@@ -29,7 +29,9 @@ from orchestrator.model import (
     RestartAnswered,
     RestartBegan,
     RestartDisproved,
+    RestartRequested,
     RestartWithdrawn,
+    Target,
     TargetEnded,
     TargetResolved,
     Verdict,
@@ -210,6 +212,20 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             ended_at=ended_at,
             returned=self.returned or change.returned,
         )
+
+
+def start_of(event: RestartRequested, run_id: str, target: Target) -> Start:
+    """Return the row for an intent."""
+    return Start(
+        run_id=run_id,
+        target=event.target,
+        attempt=event.attempt,
+        project_id=target.project_id,
+        cluster_id=target.cluster_id,
+        region=target.region,
+        labels=target.labels,
+        granted_at=event.at,
+    )
 
 
 class StartChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -115,21 +115,22 @@ LimitT = TypeVar("LimitT", bound=Limit)
 
 def _in_their_places(limits: Sequence[LimitT], named: Sequence[LimitT]) -> tuple[LimitT, ...]:
     """Return the limits with those that are named in the places of what they replace."""
-    known = {_name_of(limit) for limit in limits}
-    heirs = {_name_of(limit): [limit] for limit in named}
-    strangers = [limit for limit in named if _name_of(limit) not in known]
+    known = {name_of(limit) for limit in limits}
+    heirs = {name_of(limit): [limit] for limit in named}
+    strangers = [limit for limit in named if name_of(limit) not in known]
     found: list[LimitT] = []
     for limit in limits:
         kind = (type(limit), limit.scope)
         found += (
-            heirs.get(_name_of(limit))
+            heirs.get(name_of(limit))
             or [one for one in strangers if (type(one), one.scope) == kind]
             or [limit]
         )
     return tuple(dict.fromkeys((*found, *named)))
 
 
-def _name_of(limit: Limit) -> tuple[object, ...]:
+def name_of(limit: Limit) -> tuple[object, ...]:
+    """Return what a limit is known by: of those with the same name only one can hold."""
     per = limit.per if isinstance(limit, Rate) else None
     return type(limit), limit.scope, per
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from orchestrator.health import Health
 from orchestrator.judgement import Track
 from orchestrator.lanes import Lanes
-from orchestrator.limits import Limits, Start, Unavailable, change_of
+from orchestrator.limits import Limits, Start, Unavailable, change_of, start_of
 from orchestrator.model import ClusterState, RestartRequested, TargetEvent
 from orchestrator.pace import Pace, Paces
 from orchestrator.plan import Plan, Policy
@@ -43,16 +43,7 @@ class Starts:
     def begin(self, event: RestartRequested) -> Start:
         """Count a start of ours."""
         target = self._targets[event.target]
-        start = Start(
-            run_id=self._run_id,
-            target=event.target,
-            attempt=event.attempt,
-            project_id=target.project_id,
-            cluster_id=target.cluster_id,
-            region=target.region,
-            labels=target.labels,
-            granted_at=event.at,
-        )
+        start = start_of(event, self._run_id, target)
         if self.health is not None:
             self.lanes.changed(self.health.mark(event.target, is_down=False), event.at)
         self.limits.note(start, event.at)

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.journal.store import start_of
-from orchestrator.limits import Concurrency, Limit, Rate, Start, change_of, scope_value
+from orchestrator.limits import Concurrency, Limit, Rate, Start, change_of, scope_value, start_of
 from orchestrator.model import (
     Answer,
     AnswerArrivedLate,

@@ -11,7 +11,7 @@ from orchestrator.cli.options import SettingOption
 from orchestrator.config import NO_MOMENT, WindowSettings
 from orchestrator.errors import ConfigError
 from orchestrator.limits import Concurrency, Rate, Unavailable
-from orchestrator.orders import Bound, NewBound, NewLimits
+from orchestrator.orders import Bound, NewBound, NewLimits, name_of
 from orchestrator.plan import Portion
 from orchestrator.preflight import window_at
 
@@ -125,7 +125,7 @@ def _said_twice(wanted: NewLimits) -> list[str]:
     seen: dict[tuple[object, ...], str] = {}
     mistakes = []
     for limit in (*wanted.limits, *wanted.max_unavailable):
-        name = (type(limit), limit.scope, limit.per if isinstance(limit, Rate) else None)
+        name = name_of(limit)
         if name in seen:
             option = options[type(limit)]
             mistakes.append(f"--{option}: {seen[name]} and {limit} limit the same; say one")

@@ -39,11 +39,10 @@ from orchestrator.journal.store import (
     run_id_at,
     spans_of,
     start_exists,
-    start_of,
     state_of,
     still_matters,
 )
-from orchestrator.limits import Start, change_of
+from orchestrator.limits import Start, change_of, start_of
 from orchestrator.model import (
     Event,
     RestartRequested,

@@ -42,7 +42,6 @@ from orchestrator.model import (
     RestartUnsettled,
     RunFinished,
     RunnerStarted,
-    Target,
     TargetEnded,
     TargetRelapsed,
 )
@@ -294,20 +293,6 @@ class Store(Protocol):
 
 
 # ----------------------------------------------------------------------------------------- rules
-
-
-def start_of(event: RestartRequested, run_id: str, target: Target) -> Start:
-    """Return the ledger's row for an intent."""
-    return Start(
-        run_id=run_id,
-        target=event.target,
-        attempt=event.attempt,
-        project_id=target.project_id,
-        cluster_id=target.cluster_id,
-        region=target.region,
-        labels=target.labels,
-        granted_at=event.at,
-    )
 
 
 def is_live(start: Start) -> bool:

@@ -38,10 +38,9 @@ from orchestrator.journal.store import (
     cluster_is_taken,
     no_such_run,
     start_exists,
-    start_of,
 )
 from orchestrator.journal.thread import Aside
-from orchestrator.limits import Start
+from orchestrator.limits import Start, start_of
 from orchestrator.model import Event, RestartRequested
 from orchestrator.orders import Order
 
@@ -59,7 +58,7 @@ _INSERT_EVENTS = """INSERT INTO event (run, seq, at, kind, target, data)
     SELECT ?, ? + key, json_extract(value, '$[0]') / 1e6, json_extract(value, '$[1]'),
         json_extract(value, '$[2]'), json_extract(value, '$[3]')
     FROM json_each(?)"""
-# Mirrors `store.start_of`.
+# Mirrors `limits.start_of`.
 _INSERT_STARTS = """INSERT INTO start
         (run, target, attempt, world, project_id, cluster_id, region, labels, granted_at, version)
     SELECT t.run, t.target, json_extract(value, '$[1]'), ?, t.project_id, t.cluster_id, t.region,

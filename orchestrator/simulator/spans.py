@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Protocol
 
+from orchestrator.experience import SHORTEST
+
 _NORMAL = NormalDist()
-_SHORTEST = 1e-3
-"""Seconds; what took less has no ratio to others."""
 _SHARE = 2.0**-40
 """The normal distribution has no quantile at 0."""
 
@@ -71,7 +71,7 @@ class Around:
 
     def at(self, drawn: float) -> float:
         """Return the seconds that a draw in [0, 1) stands for."""
-        off = max(self.seen.at(drawn), _SHORTEST) / self.usual
+        off = max(self.seen.at(drawn), SHORTEST) / self.usual
         shortest, longest = self.seen.ordered[0], self.seen.ordered[-1]
         return min(max(self.middle * math.pow(off, self.share), shortest), longest)
 

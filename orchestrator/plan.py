@@ -297,7 +297,9 @@ def make_plan(
     if not targets:
         raise PlanError("planning the run: the fleet is empty; name at least one cluster")
     limits = (*policy.limits, *policy.max_unavailable)
-    expected = expected_seconds(targets, known, policy.expected_duration)
+    expected: Sequence[float] = ()
+    if order is Order.SPREAD:  # no other goes by it, and a large fleet takes a while
+        expected = expected_seconds(targets, known, policy.expected_duration)
     groups = [
         (name, ranked(targets, group, order, limits=limits, expected=expected, seed=seed))
         for name, group in _groups(targets, policy, canary, waves)

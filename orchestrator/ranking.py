@@ -58,7 +58,8 @@ def ranked(
         group: positions in it, as listed.
         order: which order.
         limits: everything that limits how much is restarted at once, or how fast.
-        expected: for how many seconds the restart of each target is expected to hold its slot.
+        expected: for how many seconds the restart of each target is expected to hold its slot;
+            only `spread` goes by it.
         seed: chooses among all orders, where chance does.
     """
     match order:

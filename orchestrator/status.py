@@ -338,18 +338,15 @@ async def run_now(store: Store, run: RunSummary) -> RunNow:
     if run.state is RunState.FINISHED:
         return RunNow(run=run, wall_offset=offset)
     # Only what was said of the run as a whole is read, however large its fleet.
-    standing = Standing.after(Policy(), await store.run_events(run.run_id))
+    events = await store.run_events(run.run_id)
+    standing = Standing.after(Policy(), events)
     found = RunNow(run=run, wall_offset=offset, paused=standing.paused, stopping=standing.stopping)
     if run.state is not RunState.RUNNING or found.why is not None:
         return found
-    opens_at = (await _policy_now(store, run)).window.not_before
+    planned = (await store.load_run(run.run_id)).plan.policy
+    opens_at = Standing.after(planned, events).policy.window.not_before
     is_ahead = opens_at is not None and opens_at > store.clock.now() + offset
     return replace(found, opens_at=opens_at) if is_ahead else found
-
-
-async def _policy_now(store: Store, run: RunSummary) -> Policy:
-    policy = (await store.load_run(run.run_id)).plan.policy
-    return Standing.after(policy, await store.run_events(run.run_id)).policy
 
 
 def _said(event: RunPaused | RunStopping | None, wall_offset: float) -> dict[str, object] | None:

@@ -40,7 +40,7 @@ from orchestrator.plan import FailureMode, Plan, Policy, Portion, Unhealthy, Wav
 # SQLite has no whole numbers beyond these, and no run has so many targets.
 st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))
 
-MOMENTS = st.integers(0, 4 * 10**15).map(lambda us: us / 1e6)
+MOMENTS = st.floats(0.0, 4e9)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 SPANS = st.floats(min_value=0.0, max_value=1e6)
 KINDS = st.sampled_from(
@@ -123,11 +123,10 @@ def test_every_event_as_a_dict(cls: type[Event]) -> None:
 @given(event=events)
 def test_every_event_as_a_row(event: Event) -> None:
     """A journal's row goes through JSON, in plain ASCII, and gives the same event."""
-    at, kind, target, rest = event_to_row(event)
-    text = None if rest is None else to_text(rest)
+    row = event_to_row(event)
 
-    assert text is None or text.isascii()
-    assert event_from_row(at / 1e6, kind, target, text) == event
+    assert row[3] is None or row[3].isascii()
+    assert event_from_row(*row) == event
 
 
 @pytest.mark.parametrize("cls", EVENTS.values(), ids=EVENTS.keys())
@@ -136,8 +135,8 @@ def test_rows_say_what_dicts_say(cls: type[Event]) -> None:
 
     @given(event=written(cls))
     def check(event: Event) -> None:
-        _, kind, target, rest = event_to_row(event)
-        data = {**through_json(rest or {}), "kind": kind, "at": event.at}
+        at, kind, target, text = event_to_row(event)
+        data = {**json.loads(text or "{}"), "kind": kind, "at": at}
         whole = through_json(event_to_dict(event))
         if target is not None:
             data["target"] = target
@@ -172,7 +171,7 @@ def test_defaults_take_no_room() -> None:
     """What has its default is not written; an event with nothing to say has no text at all."""
     ended = TargetEnded(at=5.0, target=3, outcome=Outcome.RESTARTED)
 
-    assert event_to_row(ended) == (5_000_000, "target.ended", 3, {"outcome": "restarted"})
+    assert event_to_row(ended) == (5.0, "target.ended", 3, '{"outcome":"restarted"}')
     assert event_to_row(RestartSettling(at=5.0, target=3))[3] is None
 
 
@@ -213,11 +212,11 @@ def test_unknown_keys_are_passed_over() -> None:
 def test_text_that_utf8_cannot_carry() -> None:
     """Half a surrogate pair in a service's message is kept, not fatal."""
     event = TargetEnded(at=1.0, target=0, outcome=Outcome.FAILED, reason="\ud800 \x00")
-    _, kind, target, rest = event_to_row(event)
-    text = to_text(rest)
+    row = event_to_row(event)
 
-    assert text.encode("ascii")
-    assert event_from_row(1.0, kind, target, text) == event
+    assert row[3] is not None
+    assert row[3].isascii()
+    assert event_from_row(*row) == event
 
 
 def test_a_row_of_a_newer_version() -> None:
@@ -225,11 +224,11 @@ def test_a_row_of_a_newer_version() -> None:
     event = RestartRequested(
         at=1.0, target=2, attempt=1, request_id="r", baseline=ClusterState(status="200")
     )
-    _, kind, target, rest = event_to_row(event)
-    data = through_json(rest)
+    at, kind, target, text = event_to_row(event)
+    data = json.loads(text or "{}")
     data["baseline"].append("green")
 
-    assert event_from_row(1.0, kind, target, to_text(data)) == event
+    assert event_from_row(at, kind, target, to_text(data)) == event
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,8 @@ class SteadyClock:
         self._uptime = uptime
 
     def now(self) -> float:
-        """Return the steady moment in seconds, to the microsecond as journals keep it."""
-        return round((self._uptime() + self._offset) * 1e6) / 1e6
+        """Return the steady moment in seconds."""
+        return self._uptime() + self._offset
 
     @property
     def wall_offset(self) -> float:

@@ -5,8 +5,8 @@ Rules:
 - An enum is its value, a tuple a list, a nested value an object with the names of its fields.
 - A field that has its default is left out; only a policy is written whole, since it is frozen with
   its run while defaults may change with the next version.
-- In a journal's row a moment is whole microseconds, and a baseline the list of its fields in their
-  order: it is most of what is written. Rows of the frequent events are written by hand, for speed.
+- In a journal's row a baseline is the list of its fields in their order: it is most of what is
+  written. Rows of the frequent events are written by hand, for speed.
 - Keys that this version does not know are passed over: a newer one may have added them.
 - Text is plain ASCII with escapes: a service may answer with text that UTF-8 cannot carry.
 """
@@ -41,8 +41,8 @@ from orchestrator.plan import Plan, Policy, Wave
 
 T = TypeVar("T")
 
-Row = tuple[int, str, int | None, dict[str, Any] | None]
-"""An event, JSON-able, as a journal keeps it: microseconds, kind, target, and the rest."""
+Row = tuple[float, str, int | None, str | None]
+"""An event as a journal keeps it: its moment, kind, target, and the rest as JSON text."""
 
 _encode = msgspec.json.Encoder().encode
 _escape = json.JSONEncoder(separators=(",", ":")).encode
@@ -88,21 +88,16 @@ def event_from_dict(data: Mapping[str, Any]) -> Event:
         raise ValueError(f"an event without {exc}") from exc
 
 
-def microseconds(at: float) -> int:
-    """Return a moment as a journal keeps it; divided by a million it is the moment again."""
-    return round(at * 1e6)
-
-
 def event_to_row(event: Event) -> Row:
     """Return the event as a journal's row; the rest is None where there is nothing to say."""
     cls: Any = type(event)
     rest = _BY_HAND[cls](event) if cls in _BY_HAND else _write(event, _inner(cls))
     target = event.target if isinstance(event, TargetEvent) else None
-    return round(event.at * 1e6), cls.kind, target, rest or None
+    return event.at, cls.kind, target, to_text(rest) if rest else None
 
 
 def event_from_row(at: float, kind: str, target: int | None, text: str | None) -> Event:
-    """Return the event from the columns of its row, `at` in seconds and the rest as JSON text.
+    """Return the event from the columns of its row.
 
     Raises:
         ValueError: it is damaged, or not an event that this version knows.

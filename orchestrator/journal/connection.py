@@ -10,7 +10,8 @@ Rules:
   so that no process is always second.
 - Reading needs a connection of its own, read-only, and leaves no lock behind between batches.
 - After an error the writing connection is thrown away, which undoes its transaction.
-- All of this is for the store's one thread.
+- All of this is for one thread at a time: the store's, or the event loop's while that one has
+  nothing to do.
 """
 
 import contextlib
@@ -43,7 +44,7 @@ _SAVE_AXIS = "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)"
 
 
 class JournalFile:
-    """One journal file and the connections to it, for use on the store's thread only."""
+    """One journal file and the connections to it, for one thread at a time."""
 
     def __init__(
         self, path: Path, host: Host, patience: float, *, is_for_reading: bool = False
@@ -145,6 +146,18 @@ class JournalFile:
         if self._writer is None:
             self._writer = self._connect_writer()
         self._patiently(partial(self._writer.execute, "BEGIN IMMEDIATE"))
+        return self._writer
+
+    def begin_at_once(self) -> sqlite3.Connection | None:
+        """Return the connection for writing with the lock taken, or None if that takes time."""
+        if self._writer is None:
+            return None
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            if not _name(exc).startswith("SQLITE_BUSY"):
+                raise
+            return None
         return self._writer
 
     def commit(self) -> None:
@@ -260,6 +273,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         uri=True,
         timeout=0,
         isolation_level=None,
+        check_same_thread=False,
     )
 
 

@@ -12,15 +12,14 @@ Rules:
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.journal.codec import microseconds
 from orchestrator.limits import StartChange, change_of
 from orchestrator.model import Event, RestartRequested
 
-Change = tuple[int, int, int | None, int | None, bool]
-"""Target, attempt, settled and ended in microseconds, given back."""
+Change = tuple[int, int, float | None, float | None, bool]
+"""Target, attempt, settled, ended, given back."""
 
-New = tuple[int, int, int]
-"""Target, attempt, granted in microseconds."""
+New = tuple[int, int, float]
+"""Target, attempt, granted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ def steps_of(events: Sequence[Event], latest: Sequence[int]) -> list[Step]:
             target = event.target
             if target in step.new:
                 steps.append(step := Step())
-            step.new[target] = (target, event.attempt, round(event.at * 1e6))
+            step.new[target] = (target, event.attempt, event.at)
             asked[target] = max(event.attempt, asked.get(target, latest[target]))
         elif (change := change_of(event)) is not None:
             target = event.target  # type: ignore[attr-defined]  # only targets have starts
@@ -61,8 +60,7 @@ def steps_of(events: Sequence[Event], latest: Sequence[int]) -> list[Step]:
 
 def _merged(earlier: Change | None, target: int, attempt: int, change: StartChange) -> Change:
     """Mirrors `Start.after`."""
-    settled = None if change.settled_at is None else microseconds(change.settled_at)
-    ended = None if change.ended_at is None else microseconds(change.ended_at)
+    settled, ended = change.settled_at, change.ended_at
     if earlier is None:
         return target, attempt, settled, ended, change.returned
     _, _, settled_before, ended_before, returned = earlier

@@ -1,6 +1,7 @@
 """The journal in one SQLite file, shared by the processes of one host: the store, and reading.
 
-All work on the file is done on the store's one thread; `writing.py` is what a run writes there.
+All work on the file that may take long is done on the store's one thread, one after another;
+`writing.py` is what a run writes there.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import files, rows
@@ -299,8 +301,19 @@ class SqliteJournal:
 
     async def write(self, decide: Decide) -> None:
         """Decide and record in one durable transaction; the thread does one after another."""
-        aside = partial(on_loop, asyncio.get_running_loop())
-        await self._worker.run(partial(self._writing.write, decide, aside))
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        look = self._writing.glance() if self._worker.is_idle else None
+        if look is not None:
+            self._writing.settle(decide, look)
+            await self._worker.finish(self._writing.commit)
+        else:
+            loop = asyncio.get_running_loop()
+            await self._worker.run(partial(self._write_patiently, decide, loop))
+
+    def _write_patiently(self, decide: Decide, loop: asyncio.AbstractEventLoop) -> None:
+        look = self._writing.begin()
+        on_loop(loop, partial(self._writing.settle, decide, look))
+        self._writing.commit()
 
     async def count_anew(self, horizon: float) -> None:
         """Have the next decision get every start that can still matter, ours among them."""

@@ -8,7 +8,7 @@ Rules:
 - `RunJournal.write` is one durable transaction around a decision. Others' starts are handed over
   as whole rows: a row may come again, and the last one counts.
 - A settling in the ledger stays, and of several ends the earliest counts. What was given back
-  counts nowhere. Moments are kept to the microsecond.
+  counts nowhere. Moments are kept to the last bit.
 - One runner at a time works on a run: `Store.journal` takes its lease, see `lease.py`. Evidence is
   taken from anybody.
 - One cluster has at most one live start: begun, neither ended nor given back.

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -18,13 +18,6 @@ from orchestrator.errors import JournalError
 T = TypeVar("T")
 
 _JOIN_WITHIN = 1.0
-
-
-class Aside(Protocol):
-    """Has a piece of work done elsewhere, and returns or raises what it did."""
-
-    def __call__(self, work: Callable[[], T], /) -> T:
-        """Have it done, and wait."""
 
 
 class _Work(Generic[T]):
@@ -70,9 +63,12 @@ def on_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
 class _Job(_Work[T]):
     """A piece of work for the thread."""
 
-    def __init__(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, work: Callable[[], T], loop: asyncio.AbstractEventLoop, over: Callable[[], None]
+    ) -> None:
         super().__init__(work)
         self._loop = loop
+        self._over = over
         self.done: asyncio.Future[None] = loop.create_future()
 
     def run(self) -> None:
@@ -82,6 +78,7 @@ class _Job(_Work[T]):
             self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:
+        self._over()
         if not self.done.done():
             self.done.set_result(None)
 
@@ -92,6 +89,7 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._closed = False
+        self._unfinished = 0
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -102,6 +100,19 @@ class Worker:
             JournalError: the worker is closed.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
+        return await self._ask(work)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the thread has nothing to do: until it waits, its loop may use what it uses."""
+        return not self._unfinished and not self._closed
+
+    async def finish(self, work: Callable[[], T]) -> T:
+        """Have the thread do `work` even if the caller is cancelled by now: it was begun already.
+
+        Raises:
+            JournalError: the worker is closed.
+        """
         return await self._ask(work)
 
     async def close(self, last: Callable[[], None]) -> None:
@@ -116,11 +127,15 @@ class Worker:
     async def _ask(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise JournalError("the journal is closed; nothing can be read or written any more")
-        job = _Job(work, asyncio.get_running_loop())
+        job = _Job(work, asyncio.get_running_loop(), self._count_off)
+        self._unfinished += 1
         self._jobs.put(job)
         with anyio.CancelScope(shield=True):
             await job.done
         return job.outcome()
+
+    def _count_off(self) -> None:
+        self._unfinished -= 1
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

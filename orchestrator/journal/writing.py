@@ -1,20 +1,17 @@
-"""The thread's side of one run's journal in SQLite: its lease, and one transaction a batch.
+"""One run's journal in SQLite, from the side of the file: its lease, and one transaction a batch.
 
 Rules:
 
 - Every write begins with BEGIN IMMEDIATE, so what a decision sees is what it is recorded with, and
   the lease that it looks at is the lease that it is written under.
-- Deciding and encoding is done on the event loop, while the thread waits with the lock: two threads
-  that both want the interpreter would take it from each other at every system call.
-- A batch is a handful of statements over `json_each`, however many events it has: SQLite works
-  without the interpreter's lock, which a busy event loop gives back late. Moments go in as whole
-  microseconds and are divided there, since SQLite's way from text to float is not exact.
+- Deciding and writing down is done on the event loop; the thread has what may take long: waiting
+  for the lock, much to read, and the commit. Two threads that both want the interpreter would take
+  it from each other at every statement.
 - If a commit failed, the file is looked at: what is in it counts, not what SQLite said last.
 - The statements mirror the rules of `store.py`, `lease.py` and `limits.py`; each says which.
 """
 
 import contextlib
-import json
 import os
 import socket
 import sqlite3
@@ -23,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from orchestrator.errors import JournalError
 from orchestrator.journal import codec, rows
@@ -39,7 +35,6 @@ from orchestrator.journal.store import (
     no_such_run,
     start_exists,
 )
-from orchestrator.journal.thread import Aside
 from orchestrator.limits import Start, start_of
 from orchestrator.model import Event, RestartRequested
 from orchestrator.orders import Order
@@ -54,27 +49,16 @@ _RUN = "SELECT number, world, targets FROM run WHERE run_id = ?"
 _ATTEMPTS = "SELECT target, max(attempt) FROM start WHERE run = ? GROUP BY target"
 _EVENT = "SELECT at, kind, target, data FROM event WHERE run = ? AND seq = ?"
 
-_INSERT_EVENTS = """INSERT INTO event (run, seq, at, kind, target, data)
-    SELECT ?, ? + key, json_extract(value, '$[0]') / 1e6, json_extract(value, '$[1]'),
-        json_extract(value, '$[2]'), json_extract(value, '$[3]')
-    FROM json_each(?)"""
+_INSERT_EVENT = "INSERT INTO event (run, seq, at, kind, target, data) VALUES (?, ?, ?, ?, ?, ?)"
 # Mirrors `limits.start_of`.
-_INSERT_STARTS = """INSERT INTO start
+_INSERT_START = """INSERT INTO start
         (run, target, attempt, world, project_id, cluster_id, region, labels, granted_at, version)
-    SELECT t.run, t.target, json_extract(value, '$[1]'), ?, t.project_id, t.cluster_id, t.region,
-        t.labels, json_extract(value, '$[2]') / 1e6, ?
-    FROM json_each(?) CROSS JOIN target AS t
-    WHERE t.run = ? AND t.target = json_extract(value, '$[0]')"""
-# Mirrors `Start.after`: the first settling stays, the earliest end counts. The run depends on the
-# row for show: SQLite would else walk through the whole run and look each of its starts up.
-_CHANGE_STARTS = """UPDATE start SET settled_at = COALESCE(settled_at, settled),
-    ended_at = COALESCE(MIN(ended_at, ended), ended_at, ended), returned = MAX(returned, back),
-    version = ?
-    FROM (SELECT ? + 0 * key AS run_, json_extract(value, '$[0]') AS target_,
-        json_extract(value, '$[1]') AS attempt_, json_extract(value, '$[2]') / 1e6 AS settled,
-        json_extract(value, '$[3]') / 1e6 AS ended, json_extract(value, '$[4]') AS back
-        FROM json_each(?))
-    WHERE run = run_ AND target = target_ AND attempt = attempt_"""
+    SELECT run, target, ?2, ?5, project_id, cluster_id, region, labels, ?3, ?6
+    FROM target WHERE run = ?4 AND target = ?1"""
+# Mirrors `Start.after`: the first settling stays, the earliest end counts.
+_CHANGE_START = """UPDATE start SET settled_at = COALESCE(settled_at, ?3),
+    ended_at = COALESCE(MIN(ended_at, ?4), ended_at, ?4), returned = MAX(returned, ?5), version = ?7
+    WHERE run = ?6 AND target = ?1 AND attempt = ?2"""
 _CHANGED = f"""{rows.STARTS} WHERE version > ? AND world = ? AND run <> ? ORDER BY version"""
 # Mirrors `store.is_live`.
 _LIVE = f"""{rows.STARTS} WHERE world = ? AND project_id = ? AND cluster_id = ?
@@ -93,26 +77,27 @@ _NO_RUN = 0
 class _Look:
     """What a transaction finds as it begins."""
 
+    connection: sqlite3.Connection
     version: int
     seq: int
     foreign: list[Start]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    """What a transaction writes, as its statements take it."""
+class _Written:
+    """What is in the transaction that is open."""
 
     events: Sequence[Event]
-    text: str = "[]"
-    last: codec.Row | None = None
-    steps: Sequence[tuple[str | None, str | None]] = ()
-    """For each step what changes and what is new; None where nothing does or is."""
-    unfit: Exception | None = None
-    """Why the events cannot be written, if they cannot."""
+    last: tuple[int, codec.Row] | None
+    """The last event's number and row; None if there is no event."""
+    version: int
+    """The ledger's, the old one if no row changed."""
+    beaten_at: float | None
+    """When the lease was renewed, if it was."""
 
 
 class Writing:
-    """Writes one run's events and ledger for as long as the lease is ours; on the thread only."""
+    """Writes one run's events and ledger for as long as the lease is ours."""
 
     def __init__(
         self,
@@ -138,6 +123,7 @@ class Writing:
         self._seen: int | None = None
         self._counts_own = False
         """Whether the next decision gets our own starts, too."""
+        self._written: _Written
         self._over: str | None = None
         with file.words("write to"), file.transaction() as connection:
             self._check_axis(
@@ -205,20 +191,45 @@ class Writing:
 
     # .................................................................................... writing
 
-    def write(self, decide: Decide, aside: Aside) -> None:
-        """Decide and record in one transaction; deciding and encoding are done `aside`."""
+    def glance(self) -> _Look | None:
+        """Begin to write if that takes no time: nobody has the lock, and there is little to read.
+
+        Returns:
+            what `settle` has to know, or None: `begin` may have to wait, or to read much.
+        """
+        self._check_open()
+        if self._seen is None:
+            return None
+        with self._file.words("write to"):
+            connection = self._file.begin_at_once()
+            if connection is None:
+                return None
+            with self._undoing():
+                return self._look(connection)
+
+    def begin(self) -> _Look:
+        """Begin to write, however long that takes; return what `settle` has to know."""
         self._check_open()
         with self._file.words("write to"):
             connection = self._file.begin()
             with self._undoing():
-                look = self._look(connection)
+                return self._look(connection)
+
+    def settle(self, decide: Decide, look: _Look) -> None:
+        """Decide, and write down what was decided; `commit` makes it durable."""
         with self._undoing():
-            batch = aside(lambda: self._batch_of(decide(look.foreign)))
-        if batch.events or self._is_due():
-            self._seen = self._record(connection, batch, look)
+            events = decide(look.foreign)
+            with self._file.words("write to"):
+                self._written = self._put_down(events, look)
+
+    def commit(self) -> None:
+        """Make durable what was settled."""
+        written = self._written
+        if written.events or written.beaten_at is not None:
+            self._make_durable(written)
         else:
             self._file.roll_back()
-            self._seen = look.version
+        self._seen = written.version
         self._counts_own = False
 
     def testify(self, events: Sequence[Event]) -> None:
@@ -226,8 +237,7 @@ class Writing:
         check_evidence(events)
         with self._file.words("write to"), self._file.transaction() as connection:
             seq = connection.execute(_LAST_SEQ, (self._run,)).fetchone()[0]
-            text = codec.to_text([codec.event_to_row(event) for event in events])
-            connection.execute(_INSERT_EVENTS, (self._run, seq + 1, text))
+            self._insert_events(connection, [codec.event_to_row(event) for event in events], seq)
 
     def count_anew(self, horizon: float) -> None:
         """Have the next decision get every start that can still matter, ours among them."""
@@ -263,67 +273,60 @@ class Writing:
             found = rows.starts_that_matter(
                 connection, self._world, but=but, now=now, horizon=self._horizon
             )
-            return _Look(version, seq, found)
+            return _Look(connection, version, seq, found)
         if version == self._seen:
-            return _Look(version, seq, [])
+            return _Look(connection, version, seq, [])
         changed = connection.execute(_CHANGED, (self._seen, self._world, self._run))
-        return _Look(version, seq, [rows.start(row) for row in changed])
+        return _Look(connection, version, seq, [rows.start(row) for row in changed])
 
-    def _batch_of(self, events: Sequence[Event]) -> "_Batch":
-        try:
-            encoded = [codec.event_to_row(event) for event in events]
-            text = codec.to_text(encoded)
-            steps = [
-                (
-                    codec.to_text(list(step.changes.values())) if step.changes else None,
-                    codec.to_text(list(step.new.values())) if step.new else None,
-                )
-                for step in steps_of(events, self._latest)
-            ]
-        except (ValueError, OverflowError) as exc:
-            return _Batch(events=events, unfit=exc)
-        return _Batch(events=events, text=text, last=encoded[-1] if encoded else None, steps=steps)
+    def _put_down(self, events: Sequence[Event], look: _Look) -> _Written:
+        """Write down the events, what they mean for the ledger, and what is due."""
+        connection, version = look.connection, look.version
+        last = beaten_at = None
+        if events:
+            kept = [codec.event_to_row(event) for event in events]
+            self._insert_events(connection, kept, look.seq)
+            version += self._keep_ledger(connection, events, version + 1)
+            last = look.seq + len(kept), kept[-1]
+        if self._is_due():
+            beaten_at = self._renew(connection)
+        if events or beaten_at is not None:
+            self._refresh_axis(connection)
+        return _Written(events=events, last=last, version=version, beaten_at=beaten_at)
 
-    def _record(self, connection: sqlite3.Connection, batch: "_Batch", look: _Look) -> int:
-        """Write the batch down; return the ledger's version, the old one if no row changed."""
-        version, beaten_at = look.version, self._heartbeat_at
+    def _make_durable(self, written: _Written) -> None:
         with self._file.words("write to"):
-            with self._undoing():
-                if batch.unfit is not None:
-                    raise batch.unfit
-                if batch.events:
-                    connection.execute(_INSERT_EVENTS, (self._run, look.seq + 1, batch.text))
-                    version += self._keep_ledger(connection, batch, version + 1)
-                if self._is_due():
-                    beaten_at = self._renew(connection)
-                self._refresh_axis(connection)
             try:
                 self._file.commit()
             except sqlite3.Error:
-                last_seq = look.seq + len(batch.events)
-                if batch.last is None or not self._came_through(last_seq, batch.last):
+                if written.last is None or not self._came_through(*written.last):
                     raise
-        self._heartbeat_at = beaten_at
-        for event in batch.events:
+        if written.beaten_at is not None:
+            self._heartbeat_at = written.beaten_at
+        for event in written.events:
             if isinstance(event, RestartRequested):
                 self._latest[event.target] = max(event.attempt, self._latest[event.target])
-        return version
 
-    def _keep_ledger(self, connection: sqlite3.Connection, batch: "_Batch", version: int) -> bool:
-        """Write what the batch means for the ledger; return whether any row changed."""
-        touched = 0
+    def _insert_events(
+        self, connection: sqlite3.Connection, events: Sequence[codec.Row], seq: int
+    ) -> None:
+        connection.executemany(
+            _INSERT_EVENT, [(self._run, seq, *row) for seq, row in enumerate(events, seq + 1)]
+        )
+
+    def _keep_ledger(
+        self, connection: sqlite3.Connection, events: Sequence[Event], version: int
+    ) -> bool:
+        """Write what the events mean for the ledger; return whether any row changed."""
+        run, world, touched = self._run, self._world, 0
         try:
-            for changes, new in batch.steps:
-                if changes is not None:
-                    found = connection.execute(_CHANGE_STARTS, (version, self._run, changes))
-                    touched += found.rowcount
-                if new is not None:
-                    found = connection.execute(
-                        _INSERT_STARTS, (self._world, version, new, self._run)
-                    )
-                    touched += found.rowcount
+            for step in steps_of(events, self._latest):
+                changes = [(*change, run, version) for change in step.changes.values()]
+                new = [(*start, run, world, version) for start in step.new.values()]
+                touched += connection.executemany(_CHANGE_START, changes).rowcount
+                touched += connection.executemany(_INSERT_START, new).rowcount
         except sqlite3.IntegrityError as exc:
-            raise self._clash(connection, batch.events) from exc
+            raise self._clash(connection, events) from exc
         return touched > 0
 
     def _clash(self, connection: sqlite3.Connection, events: Sequence[Event]) -> JournalError:
@@ -372,7 +375,7 @@ class Writing:
         try:
             connection = self._file.begin()
             found = connection.execute(_EVENT, (self._run, seq)).fetchone()
-            is_there = found is not None and _is_kept_as(found, row)
+            is_there: bool = found == row
             if is_there:
                 # Only a commit that succeeds tells that the disk works again.
                 save_axis(connection, self._file.axis)
@@ -386,13 +389,3 @@ class Writing:
             )
             return False
         return is_there
-
-
-def _is_kept_as(found: tuple[Any, ...], row: codec.Row) -> bool:
-    """Whether a row of the table is this event; the same thing can be written in several ways."""
-    *columns, text = found
-    at, kind, target, rest = row
-    is_same = columns == [at / 1e6, kind, target]
-    if rest is None or text is None:
-        return is_same and rest is text
-    return is_same and bool(json.loads(text) == json.loads(codec.to_text(rest)))

@@ -24,6 +24,9 @@ from orchestrator.model import Leave
 IDLE_FOR = 5.0
 """Seconds that a connection is kept without use: short, for peers close theirs without a word."""
 
+HEADER_BYTES = 65_536
+"""Bytes of an answer's first line, or of one of its headers; a longer one is no answer."""
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 """The caller's patience covers all."""
@@ -91,13 +94,18 @@ class Connections(aiohttp.TCPConnector):
             return Passage(connection, protocol, transport)
 
     def _is_stale(self, protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
-        """Return whether a kept connection has something to read: its end, or what nobody asked."""
+        """Return whether a kept connection has said something: its end, or what nobody asked."""
         poll = self._polls.get(protocol)
         if poll is None:
             poll = self._polls[protocol] = select.poll()
             poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+            # Once for a connection: its parser goes on from one answer to the next.
+            protocol.set_response_params(
+                read_until_eof=True, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES
+            )
             return False
-        return bool(poll.poll(0))
+        # What it said may have been read already, and would be taken for the next answer.
+        return protocol.should_close or bool(poll.poll(0))
 
     def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:
         made = socket.socket(*address[:3])

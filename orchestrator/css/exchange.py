@@ -2,8 +2,8 @@
 
 Rules:
 
-- Nothing repeats a POST, follows a redirect or keeps a cookie. Of aiohttp only connections, writer
-  and parser are used: its session does these things, and more that a restart has to pay for.
+- Nothing repeats a POST, follows a redirect or keeps a cookie. Of aiohttp only connections and
+  parser are used: its session does these things, and more that a restart has to pay for.
 - A request is known not to have left until its first byte is handed to a live connection.
 - One patience covers all: waiting for a connection, making it, asking, and the body to its end.
 - A body is read up to a bound; a longer one is no answer.
@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 import aiohttp
 from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -30,8 +30,6 @@ from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.mishaps import mishap_of
 from orchestrator.css.tls import Tls
 from orchestrator.model import Leave, leave_at_once
-
-_HEADER_BYTES = 65_536
 
 # All that aiohttp lets through when a call breaks: its own, the system's, and what it takes for a
 # misuse of itself (an unreadable address, a session closed meanwhile).
@@ -128,24 +126,16 @@ class Exchange:
         """
         if self._pool is None:
             raise BrokenCallError("the client is not open", may_have_left=False)
+        request = _whole_request(method, endpoint, url, headers, body)
         passage: Passage | None = None
         may_have_left = False
         reply = status = None
         try:
             async with asyncio.timeout(self._patience):
                 passage = await self._pool.board(self._way_to(endpoint), leave)
-                protocol = passage.protocol
-                protocol.set_response_params(
-                    read_until_eof=True, max_line_size=_HEADER_BYTES, max_field_size=_HEADER_BYTES
-                )
-                writer = StreamWriter(protocol, asyncio.get_running_loop())
-                await writer.write_headers(
-                    f"{method} {url.raw_path_qs} HTTP/1.1",
-                    _all_headers(method, endpoint, headers, body),
-                )
                 may_have_left = True
-                await writer.write_eof(body)
-                message, content = await _next_answer(protocol)
+                passage.transport.write(request)
+                message, content = await _next_answer(passage.protocol)
                 status = message.code
                 reply = Reply(
                     status, message.headers, await _read_at_most(message.headers, content, most)
@@ -196,14 +186,19 @@ def _usual_headers(base: URL) -> CIMultiDict[str]:
     )
 
 
-def _all_headers(
-    method: str, endpoint: Endpoint, headers: Mapping[str, str], body: bytes
-) -> CIMultiDict[str]:
+def _whole_request(
+    method: str, endpoint: Endpoint, url: URL, headers: Mapping[str, str], body: bytes
+) -> bytes:
+    """Return a request as it is sent."""
     found = _usual_headers(endpoint.base).copy()
     found.update(headers)
     if body or method in _WITH_BODY:
         found["Content-Length"] = str(len(body))
-    return found
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *map(": ".join, found.items())]
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(found) or head.count("\n") != len(found):
+        raise BrokenCallError("a header has a line break in it", may_have_left=False)
+    return b"%b\r\n\r\n%b" % (head.encode(), body)
 
 
 async def _next_answer(protocol: ResponseHandler) -> tuple[RawResponseMessage, StreamReader]:
@@ -219,7 +214,7 @@ async def _read_at_most(headers: Mapping[str, str], content: StreamReader, most:
     if length is not None and int(length) > most:
         raise _TooLongError(_TOO_LONG)
     if length is not None and "Content-Encoding" not in headers:
-        return await content.read()
+        return content.read_nowait() if content.is_eof() else await content.read()
     return await _read_pieces(content, most)
 
 

@@ -397,6 +397,29 @@ async def _never_answers(server: RawServer, reader: asyncio.StreamReader, _write
     await reader.read()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_an_answer_that_nobody_asked_for(pause: float) -> None:
+    """What a connection says unasked is never the answer to a later call, read or not yet read."""
+
+    async def script(server: RawServer, reader: asyncio.StreamReader, writer: object) -> None:
+        assert isinstance(writer, asyncio.StreamWriter)
+        await server.read(reader)
+        writer.write(OK)
+        await asyncio.sleep(pause)
+        writer.write(OK.replace(b"ff8080815fa0fa5e", b"eeeeeeeeeeeeeeee"))
+        await reader.read()
+
+    async def story() -> None:
+        async with serving(script) as server, client(server.port) as css:
+            for _ in range(2):
+                answer = await css.restart(TARGET, "r")
+                assert answer.job_ids == (JOB,)
+                await asyncio.sleep(0.1)
+            assert server.connections == 2
+
+    run(story())
+
+
 def test_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy gets its login and only the wish to connect; if it refuses, nothing was sent."""
 

@@ -5,8 +5,8 @@ service in memory and the journals fit by shape.
 
 One loop owns the campaign. It turns: everything that came in since the last turn is told to the
 campaign, everything the campaign decides is written in one durable transaction, and only then is
-any of it done: calls are made ready meanwhile, but not let go. Workers make one call each and put
-what came of it into the inbox; they touch no state.
+any of it done. Workers make one call each and put what came of it into the inbox; they touch no
+state.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Cloud(Protocol):
         Args:
             target: what to restart.
             request_id: our name for the call.
-            leave: awaited when the call has all it needs, in the moment in which it would leave.
+            leave: called when the call has all it needs, in the moment in which it would leave.
 
         Raises:
             HeldBackError: it was not let; no byte of it left.
@@ -221,12 +221,6 @@ class _Turn:
     """Whether the journal hands over every start that matters, and not only the news of others."""
     written: int = 0
     """How many of the events are durable."""
-    unclaimed: list[RestartRequested] = field(default_factory=list)
-    """The restarts that no idle caller took."""
-    may_leave: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once its calls may leave, their intents being durable; or once the turn is void."""
-    is_void: bool = False
-    """Whether its restarts were taken back, for their intents may not be durable."""
 
     def decide(self, starts: Sequence[Start]) -> Sequence[Event]:
         """Tell the campaign what came in and take down what it decides."""
@@ -251,13 +245,13 @@ class _Turn:
         return [*self.unwritten, *self.events] if self.unwritten else self.events
 
     def withdraw(self, reason: str) -> None:
-        """Take back the restarts of this turn: none of them was let go, so nothing was sent."""
+        """Take back the restarts of this turn: none of them was handed out, so nothing was sent."""
         now = self.now()
         for event in self.restarts:
             self.apply(
                 RestartWithdrawn(at=now, target=event.target, attempt=event.attempt, reason=reason)
             )
-        self.is_void = True
+        self.restarts.clear()
 
     def apply(self, event: Event) -> None:
         """Have it happen, and take it down."""
@@ -320,7 +314,7 @@ class Engine:
         self._news = asyncio.Event()
         self._calling = 0
         self._enough_back = asyncio.Event()
-        self._idle: list[asyncio.Future[tuple[_Turn, RestartRequested]]] = []
+        self._idle: list[asyncio.Future[RestartRequested]] = []
         """Callers who wait for a restart to ask for."""
         self._journal_error: UnavailableError | None = None
         self._unwritten: list[Event] = []
@@ -334,11 +328,13 @@ class Engine:
                 tasks.start_soon(self._hear)
             while not self._is_over():
                 turn = await self._turn()
-                for event in turn.unclaimed:
-                    tasks.start_soon(self._keep_calling, turn, event)
+                for event in turn.restarts:
+                    self._hand_out(event, tasks)
                 for look in turn.looks:
                     self._begin_look(look, tasks)
-                await self._let_go(turn)
+                # What it was can be told while the service is at work.
+                await asyncio.sleep(0)
+                self._tell(turn.events)
                 await self._wait()
                 await self._gather()
             tasks.cancel_scope.cancel()
@@ -359,20 +355,14 @@ class Engine:
     # ------------------------------------------------------------------------------------ turns
 
     async def _turn(self) -> _Turn:
-        """Decide and write; the turn's calls are made ready meanwhile, but do not leave yet."""
+        """Decide and write."""
         facts, self._inbox = self._inbox, []
         turn = _Turn(self._campaign, facts, self._clock.now, self._unwritten)
-
-        def decide(starts: Sequence[Start]) -> Sequence[Event]:
-            events = turn.decide(starts)
-            self._hand_out(turn)
-            return events
-
         try:
             if self._campaign.uncounted is not None:
                 await self._journal.count_anew(self._campaign.uncounted)
                 turn.counts_anew = True
-            await self._journal.write(decide)
+            await self._journal.write(turn.decide)
             turn.written = len(turn.events)
             self._unwritten = []
             await self._keep_lease()
@@ -382,12 +372,6 @@ class Engine:
             self._go_on_without_journal(turn, error)
             await self._testify()
         return turn
-
-    async def _let_go(self, turn: _Turn) -> None:
-        """Let the turn's calls leave, then tell what it was: the service is at work meanwhile."""
-        turn.may_leave.set()
-        await asyncio.sleep(0)
-        self._tell(turn.events)
 
     def _is_enough_back(self) -> bool:
         return self._calling <= OUT_FOR_EACH * len(self._inbox)
@@ -510,50 +494,42 @@ class Engine:
         if self._journal_error is not None:
             exit_code = ExitCode.UNAVAILABLE
         self._put(lambda now: [RunFinished(at=now, outcome=outcome, exit_code=int(exit_code))])
-        await self._let_go(await self._turn())
+        turn = await self._turn()
+        self._tell(turn.events)
         return Ending(outcome, exit_code, self._journal_error)
 
     # ---------------------------------------------------------------------------------- workers
 
-    def _hand_out(self, turn: _Turn) -> None:
-        """Give the turn's restarts to callers, who make them ready while the turn is written.
+    def _hand_out(self, event: RestartRequested, tasks: TaskGroup) -> None:
+        """Have a restart asked for, by a caller who is idle if there is one.
 
-        Idle callers get them at once, new ones once it is written: a task for each call would cost
-        a third of the call. There are never more callers than restarts were issued at once.
+        A task for each call would cost a third of the call; like this there are never more of them
+        than calls were under way at once.
         """
-        for event in turn.restarts:
-            if self._idle:
-                self._idle.pop().set_result((turn, event))
-            else:
-                turn.unclaimed.append(event)
+        self._calling += 1
+        if self._idle:
+            self._idle.pop().set_result(event)
+        else:
+            tasks.start_soon(self._keep_calling, event)
 
-    async def _keep_calling(self, turn: _Turn, event: RestartRequested) -> None:
+    async def _keep_calling(self, event: RestartRequested) -> None:
         """Make one call, and further ones as they are handed out."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._call(turn, event)
+            fact = await self._call(event)
+            self._calling -= 1
+            self._put(fact)
             # A bare future: whatever else can be waited for costs a tenth of a call.
             idle = loop.create_future()
             self._idle.append(idle)
-            turn, event = await idle
+            event = await idle
 
-    async def _call(self, turn: _Turn, event: RestartRequested) -> None:
-        self._calling += 1
-        try:
-            fact = await self._ask(turn, event)
-            # It may be over before it could leave; but nothing comes of what is not on record.
-            await turn.may_leave.wait()
-        finally:
-            self._calling -= 1
-        if not turn.is_void:
-            self._put(fact)
-
-    async def _ask(self, turn: _Turn, event: RestartRequested) -> _Fact:
+    async def _call(self, event: RestartRequested) -> _Fact:
         position, attempt = event.target, event.attempt
         target = self._campaign.plan.targets[position]
         try:
             answer = await self._cloud.restart(
-                target, event.request_id, partial(self._leave, turn, event)
+                target, event.request_id, partial(self._leave, event)
             )
         except HeldBackError as error:
             reason = str(error)
@@ -564,15 +540,12 @@ class Engine:
             RestartAnswered(at=now, target=position, attempt=attempt, answer=answer)
         ]
 
-    async def _leave(self, turn: _Turn, event: RestartRequested) -> None:
-        """Let a call leave once its intent is durable, if it still may.
+    def _leave(self, event: RestartRequested) -> None:
+        """Let a call leave if it still may.
 
         Raises:
             HeldBackError: it may not.
         """
-        await turn.may_leave.wait()
-        if turn.is_void:
-            raise HeldBackError("its intent could not be written down")
         objection = self._campaign.objection(event, self._clock.now())
         if objection is not None:
             raise HeldBackError(objection)

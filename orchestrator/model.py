@@ -11,7 +11,7 @@ Rules:
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -342,12 +342,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """The limit that a 429 named."""
 
 
-Leave = Callable[[], Awaitable[None]]
-"""Awaited by a restart when nothing else keeps it from leaving: returns in the moment in which it
-may, and raises `HeldBackError` if it must not."""
+Leave = Callable[[], None]
+"""Called by a restart in the moment in which it would leave; raises `HeldBackError` if it must
+not."""
 
 
-async def leave_at_once() -> None:
+def leave_at_once() -> None:
     """Let it leave."""
 
 

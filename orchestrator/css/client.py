@@ -131,7 +131,7 @@ class _Request(NamedTuple):
     leave_by: float = math.inf
     """The steady moment after which it must not leave any more."""
     leave: Leave = leave_at_once
-    """Awaited right before it leaves."""
+    """Called right before it leaves."""
 
 
 class _Sent(NamedTuple):
@@ -206,9 +206,9 @@ class CssClient:
         """
         sent_at = self._now()
 
-        async def depart() -> None:
+        def depart() -> None:
             nonlocal sent_at
-            await leave()
+            leave()
             sent_at = self._now()
 
         try:

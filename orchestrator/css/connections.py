@@ -74,7 +74,7 @@ class Connections(aiohttp.TCPConnector):
 
         Args:
             request: where it goes, and how.
-            leave: awaited once there is a connection, as whoever waited long for one may not be
+            leave: called once there is a connection, as whoever waited long for one may not be
                 wanted any more.
 
         Raises:
@@ -83,7 +83,7 @@ class Connections(aiohttp.TCPConnector):
         while True:
             connection = await self.connect(request, [], _NO_TIMEOUT)
             try:
-                await leave()
+                leave()
             except BaseException:
                 connection.release()
                 raise

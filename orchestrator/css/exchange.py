@@ -118,7 +118,7 @@ class Exchange:
             endpoint: where it goes, and through which proxy.
             most: bytes of a body that are read.
             body: what is sent with it.
-            leave: awaited once the call has a connection, in the moment in which it would leave.
+            leave: called once the call has a connection, in the moment in which it would leave.
 
         Raises:
             HeldBackError: it was not let; nothing of it left.

@@ -117,7 +117,7 @@ class MemoryCloud:
         Raises:
             HeldBackError: it was not let; nothing was asked.
         """
-        await leave()
+        leave()
         sent_at = self._now()
         pending = self._send(
             Ask(

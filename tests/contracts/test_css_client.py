@@ -350,7 +350,7 @@ def test_who_waited_for_a_connection_is_asked_again() -> None:
     """Who may not leave any more when there is a connection for it at last does not."""
     objections: list[str] = []
 
-    async def leave() -> None:
+    def leave() -> None:
         for objection in objections:
             raise HeldBackError(objection)
 

@@ -746,8 +746,12 @@ class Campaign:
 
     def due(self, now: float) -> Iterator[Command]:
         """Yield what is to be done now, one at a time; record or do each before taking the next."""
-        while (command := self._next(now)) is not None:
+        command = self._next(now)
+        while command is not None:
             yield command
+            # Who has just been started is no reason to stop, to ask the gate or to turn the wave.
+            is_start = isinstance(command, Restart) and not self._findings
+            command = (self._start(now) if is_start else None) or self._next(now)
 
     def _next(self, now: float) -> Command | None:
         if self._findings:

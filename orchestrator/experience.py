@@ -207,6 +207,8 @@ def expected_seconds(
         known: what was seen of each kind.
         usual: seconds that a restart takes of which nothing is known.
     """
+    if not known:
+        return [usual * target.kind.steps() for target in targets]
     habits = {kind: Habit(one.whole, one.whole_of.values()) for kind, one in known.items()}
     strangers = {kind: habit.outlook().expected for kind, habit in habits.items()}
     expected = []

@@ -10,7 +10,6 @@ Rules:
 - A reason never quotes what could hold a header.
 """
 
-import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -28,6 +27,7 @@ from orchestrator.css.connections import Connections, Passage
 from orchestrator.css.credentials import CONTENT_TYPE
 from orchestrator.css.endpoints import Endpoint
 from orchestrator.css.mishaps import mishap_of
+from orchestrator.css.patience import Patience
 from orchestrator.css.tls import Tls
 from orchestrator.model import Leave, leave_at_once
 
@@ -73,7 +73,7 @@ class Exchange:
     """
 
     def __init__(self, *, patience: float, connections: int, tls: Tls) -> None:
-        self._patience = patience
+        self._patience = Patience(patience)
         self._connections = connections
         self._tls = tls
         self._pool: Connections | None = None
@@ -85,7 +85,9 @@ class Exchange:
         Raises:
             UsageError: a file of certificates cannot be read.
         """
-        self._pool = Connections(most=self._connections, patience=self._patience, tls=self._tls)
+        self._pool = Connections(
+            most=self._connections, patience=self._patience.seconds, tls=self._tls
+        )
         return self
 
     async def __aexit__(
@@ -131,7 +133,7 @@ class Exchange:
         may_have_left = False
         reply = status = None
         try:
-            async with asyncio.timeout(self._patience):
+            with self._patience.limit():
                 passage = await self._pool.board(self._way_to(endpoint), leave)
                 may_have_left = True
                 passage.transport.write(request)
@@ -163,7 +165,7 @@ class Exchange:
         return way
 
     def _words_for(self, error: BaseException, endpoint: Endpoint, *, may_have_left: bool) -> str:
-        mishap = mishap_of(error, self._patience)
+        mishap = mishap_of(error, self._patience.seconds)
         reason = str(error) if isinstance(error, _TooLongError) else mishap.reason
         if may_have_left:
             return f"no whole answer came from {endpoint.host}: {reason}"

@@ -50,6 +50,7 @@ _escape = json.JSONEncoder(separators=(",", ":")).encode
 _Convert = Callable[[Any], Any]
 _NEVER = object()
 _COLUMNS = ("at", "target")
+_TARGET_COLUMNS = ("project_id", "cluster_id", "region", "labels")
 
 
 def to_text(value: object) -> str:
@@ -73,7 +74,7 @@ def event_to_dict(event: Event) -> dict[str, Any]:
     if isinstance(event, TargetEvent):
         data["target"] = event.target
     cls: Any = type(event)
-    return data | _write(event, _inner(cls))
+    return data | _write(event, _rest_of(cls, _COLUMNS))
 
 
 def event_from_dict(data: Mapping[str, Any]) -> Event:
@@ -91,7 +92,7 @@ def event_from_dict(data: Mapping[str, Any]) -> Event:
 def event_to_row(event: Event) -> Row:
     """Return the event as a journal's row; the rest is None where there is nothing to say."""
     cls: Any = type(event)
-    rest = _BY_HAND[cls](event) if cls in _BY_HAND else _write(event, _inner(cls))
+    rest = _BY_HAND[cls](event) if cls in _BY_HAND else _write(event, _rest_of(cls, _COLUMNS))
     target = event.target if isinstance(event, TargetEvent) else None
     return event.at, cls.kind, target, to_text(rest) if rest else None
 
@@ -237,6 +238,11 @@ def target_to_dict(target: Target) -> dict[str, Any]:
     return _write(target, _writing(Target))
 
 
+def target_rest(target: Target) -> dict[str, Any]:
+    """Return what of the target has no column of its own in a journal, JSON-able."""
+    return _write(target, _rest_of(Target, _TARGET_COLUMNS))
+
+
 def target_from_dict(data: Mapping[str, Any]) -> Target:
     """Return the target that `target_to_dict` wrote."""
     return _read(Target, data)
@@ -286,8 +292,8 @@ def _whole(cls: Any) -> tuple[tuple[str, object, _Convert | None], ...]:
 
 
 @cache
-def _inner(cls: Any) -> tuple[tuple[str, object, _Convert | None], ...]:
-    return tuple(field for field in _writing(cls) if field[0] not in _COLUMNS)
+def _rest_of(cls: Any, columns: tuple[str, ...]) -> tuple[tuple[str, object, _Convert | None], ...]:
+    return tuple(field for field in _writing(cls) if field[0] not in columns)
 
 
 @cache

@@ -105,6 +105,27 @@ def why_not_writable(path: Path) -> str | None:
     return None
 
 
+Place = tuple[int, int]
+"""What tells a file from all others there are: device and inode."""
+
+
+def place_of(path: Path) -> Place | None:
+    """Return which file is at a path; None if there is none, or nobody may tell."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def length_of(path: Path) -> int:
+    """Return the bytes of a file; none if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def refuse_network(path: Path, mounts: str | None = None) -> None:
     """Refuse a journal on a network file system, where the kernel tells (Linux).
 

@@ -104,8 +104,9 @@ def lasted(connection: sqlite3.Connection, world: str, most: int) -> list[Lasted
     for run in connection.execute(_NUMBERS, (world,)).fetchall():
         if len(found) >= most:
             break
-        asked = {target: one for target, *one in connection.execute(_KINDS, run)}
-        for target, ready, whole in spans_of(connection.execute(_MOMENTS, run)):
+        spans = list(spans_of(connection.execute(_MOMENTS, run)))
+        asked = {target: one for target, *one in connection.execute(_KINDS, run)} if spans else {}
+        for target, ready, whole in spans:
             project_id, cluster_id, kind = asked[target]
             found.append(
                 Lasted(
@@ -232,14 +233,11 @@ def _run_event(connection: sqlite3.Connection, run: int, seq: int | None) -> Eve
 
 # --------------------------------------------------------------------------------------- targets
 
-_IN_COLUMNS = ("project_id", "cluster_id", "region", "labels")
-
 
 def target_rows(run: int, record: RunRecord) -> Iterator[tuple[Any, ...]]:
     """Yield the row of each target of a run."""
     for position, target in enumerate(record.plan.targets):
-        data = codec.target_to_dict(target)
-        rest = {name: value for name, value in data.items() if name not in _IN_COLUMNS}
+        rest = codec.target_rest(target)
         yield (
             run,
             position,

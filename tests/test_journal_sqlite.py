@@ -35,8 +35,8 @@ from orchestrator.journal import (
 )
 from orchestrator.journal.clock import Host
 from orchestrator.journal.codec import event_to_row
-from orchestrator.journal.connection import CHECKPOINT_EVERY
-from orchestrator.journal.files import kind_of_filesystem, path_of, refuse_network
+from orchestrator.journal.connection import CHECKPOINT_EVERY, SPARE
+from orchestrator.journal.files import kind_of_filesystem, path_of, refuse_network, reserve
 from orchestrator.journal.rows import events_after
 from orchestrator.journal.schema import APPLICATION_ID, STEPS
 from orchestrator.journal.writing import _INSERT_EVENT
@@ -573,6 +573,37 @@ def test_sqlite_says_full(path: Path) -> None:
         assert await all_events(store) == [requested(0), requested(1)]
 
     play(path, story)
+
+
+def test_room_is_kept_for_the_last_answers(path: Path) -> None:
+    """Room is there from the beginning, is given up when there is none else, and is made again."""
+    spare = path.with_name(f"{path.name}-spare")
+
+    async def use_up(store: SqliteStore) -> None:
+        journal = await a_journal(store)
+        await tell(journal, requested(0))
+        assert spare.stat().st_blocks * 512 >= SPARE
+        writer = store._file._writer
+        assert writer is not None
+        writer.execute("PRAGMA max_page_count = 5")
+        with pytest.raises(JournalError, match="make room, then resume"):
+            await tell(journal, *(WaveOpened(at=1.0, wave=number) for number in range(2000)))
+        assert not spare.exists()
+        await tell(journal, ended(0))
+
+    async def go_on(store: SqliteStore) -> None:
+        assert await all_events(store) == [requested(0), ended(0)]
+        assert spare.exists()
+
+    play(path, use_up)
+    play(path, go_on)
+
+
+def test_no_room_to_keep(tmp_path: Path) -> None:
+    """Where there is not even room to keep, nothing is left of the attempt."""
+    reserve(tmp_path / "spare", 1 << 60)
+    reserve(tmp_path / "no such folder" / "spare", 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_gone(path: Path) -> None:

@@ -11,6 +11,8 @@ Rules:
 - A file that is not where it was is neither written to nor opened: SQLite would not notice, and
   would take the log beside it for that of the file which is there now.
 - `synchronous=FULL`: what was committed survives a power cut.
+- Room for the last answers is kept in a file beside it, and given up when the disk is full: what
+  became of restarts under way can still be written down, or they might be asked for again.
 - Nobody waits in SQLite: a lock that is taken is tried again after a short sleep of random length,
   so that no process is always second.
 - Reading needs a connection of its own, read-only, and leaves no lock behind between batches.
@@ -45,6 +47,9 @@ PATIENCE = 10.0
 CHECKPOINT_EVERY = 8 * 1024 * 1024
 """Bytes that the log grows by before what is in it is copied to the file."""
 
+SPARE = 4 * 1024 * 1024
+"""Bytes that are kept for the last answers: those of some hundred calls at least."""
+
 _NAP = (0.0005, 0.008)
 """Shortest and longest sleep before a lock is tried again, in seconds."""
 
@@ -70,6 +75,7 @@ class JournalFile:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log = path.with_name(f"{path.name}-wal")
+        self._spare = path.with_name(f"{path.name}-spare")
         self._place: files.Place | None = None
         self._log_place: files.Place | None = None
         """Which files these are, once they are in use."""
@@ -95,6 +101,7 @@ class JournalFile:
                     self._identity = schema.identity(connection)
                     self.axis = _find_axis(connection, self.host)
                     save_axis(connection, self.axis)
+                files.reserve(self._spare, SPARE)
             else:
                 self.axis = self.read(partial(_find_axis, host=self.host))
 
@@ -104,6 +111,7 @@ class JournalFile:
         if self._writer is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("PRAGMA journal_mode = DELETE")
+                files.remove(self._spare)
         self.drop_writer()
         if self._alone is not None:
             os.close(self._alone)
@@ -127,6 +135,8 @@ class JournalFile:
             yield
         except sqlite3.Error as exc:
             self.drop_writer()
+            if _name(exc).startswith(_WITHOUT_ROOM):
+                files.remove(self._spare)
             raise _explained(exc, doing, self.path) from exc
         except (ValueError, OverflowError) as exc:
             self.drop_writer()
@@ -346,6 +356,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _name(exc: sqlite3.Error) -> str:
     return getattr(exc, "sqlite_errorname", None) or ""
 
+
+_WITHOUT_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
+"""What SQLite says where there is no room, or not for this user."""
 
 _MOVED = "the file is gone or was replaced; put it back, then resume"
 

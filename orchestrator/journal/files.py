@@ -118,6 +118,30 @@ def place_of(path: Path) -> Place | None:
     return found.st_dev, found.st_ino
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of so many bytes that are really there; where there is no room for it, none."""
+    try:
+        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        os.fchmod(made, 0o600)
+        if sys.platform == "linux":
+            os.posix_fallocate(made, 0, size)
+        elif os.fstat(made).st_size < size:  # pragma: no cover - not where this is tested
+            os.write(made, bytes(size))
+    except OSError:
+        remove(path)
+    finally:
+        os.close(made)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there and may be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def length_of(path: Path) -> int:
     """Return the bytes of a file; none if it is not there."""
     try:

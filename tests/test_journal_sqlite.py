@@ -188,6 +188,10 @@ def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
+def spare_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-spare")
+
+
 def move(path: Path, to: Path) -> None:
     path.rename(to)
 
@@ -577,7 +581,7 @@ def test_sqlite_says_full(path: Path) -> None:
 
 def test_room_is_kept_for_the_last_answers(path: Path) -> None:
     """Room is there from the beginning, is given up when there is none else, and is made again."""
-    spare = path.with_name(f"{path.name}-spare")
+    spare = spare_of(path)
 
     async def use_up(store: SqliteStore) -> None:
         journal = await a_journal(store)
@@ -835,6 +839,7 @@ def test_a_journal_at_rest_is_one_file(path: Path) -> None:
         async with open_store(path):
             pass  # who comes and goes while others are at it
         assert log_of(path).exists()
+        assert spare_of(path).exists()
 
     play(path, story)
     assert [one.name for one in path.parent.iterdir()] == [path.name]

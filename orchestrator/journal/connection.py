@@ -2,14 +2,9 @@
 
 Rules:
 
-- A write-ahead log: a commit is one sync, and who reads never keeps a writer waiting, however long
-  it takes. Once nobody is at it any more the journal is one plain file again.
-- Before 3.51.3 SQLite could corrupt such a file if one connection committed while another made a
-  checkpoint. So none makes one by itself: a checkpoint is made while another connection of ours
-  has the lock for writing, and does nothing, so that nobody can commit; or by who is alone at the
-  file, which SQLite sees to when the last one leaves.
-- A file that is not where it was is neither written to nor opened: SQLite would not notice, and
-  would take the log beside it for that of the file which is there now.
+- A rollback journal, not WAL: several processes write, and before 3.51.3 SQLite could corrupt a
+  WAL file in exactly that case. Of its kinds PERSIST is the quickest that is durable: DELETE does
+  not sync the folder after the commit (that takes EXTRA), TRUNCATE costs two more changes of size.
 - `synchronous=FULL`: what was committed survives a power cut.
 - Room for the last answers is kept in a file beside it, and given up when the disk is full: what
   became of restarts under way can still be written down, or they might be asked for again.
@@ -44,9 +39,6 @@ T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds that we try to get a lock that other processes hold."""
 
-CHECKPOINT_EVERY = 8 * 1024 * 1024
-"""Bytes that the log grows by before what is in it is copied to the file."""
-
 SPARE = 4 * 1024 * 1024
 """Bytes that are kept for the last answers: those of some hundred calls at least."""
 
@@ -72,14 +64,9 @@ class JournalFile:
         """The axis of the file's clock, once it is open."""
         self._alone: int | None = None
         self._identity: str | None = None
+        self._spare: files.Spare | None = None
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._log = path.with_name(f"{path.name}-wal")
-        self._spare = path.with_name(f"{path.name}-spare")
-        self._place: files.Place | None = None
-        self._log_place: files.Place | None = None
-        """Which files these are, once they are in use."""
-        self._checkpoint_at = CHECKPOINT_EVERY
 
     # ............................................................................ open and close
 
@@ -101,18 +88,19 @@ class JournalFile:
                     self._identity = schema.identity(connection)
                     self.axis = _find_axis(connection, self.host)
                     save_axis(connection, self.axis)
-                files.reserve(self._spare, SPARE)
+                self._spare = files.Spare(self.path.with_name(f"{self.path.name}-spare"), SPARE)
             else:
                 self.axis = self.read(partial(_find_axis, host=self.host))
 
     def close(self) -> None:
         """Let go of the file, and leave it alone in its folder if nobody else is at it."""
-        self._drop_reader()
         if self._writer is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._writer.execute("PRAGMA journal_mode = DELETE")
-                files.remove(self._spare)
         self.drop_writer()
+        self._drop_reader()
+        if self._spare is not None:
+            self._spare.close()
         if self._alone is not None:
             os.close(self._alone)
             self._alone = None
@@ -135,8 +123,8 @@ class JournalFile:
             yield
         except sqlite3.Error as exc:
             self.drop_writer()
-            if _name(exc).startswith(_WITHOUT_ROOM):
-                files.remove(self._spare)
+            if self._spare is not None and _name(exc).startswith(_WITHOUT_ROOM):
+                self._spare.give_up()
             raise _explained(exc, doing, self.path) from exc
         except (ValueError, OverflowError) as exc:
             self.drop_writer()
@@ -157,9 +145,6 @@ class JournalFile:
             self.roll_back()
             raise
         self.commit()
-        self.check_place()
-        if self.is_log_long():
-            self.shorten_log()
 
     def begin(self) -> sqlite3.Connection:
         """Return the connection for writing with the lock taken.
@@ -169,18 +154,15 @@ class JournalFile:
         """
         if self.read_only is not None:
             raise JournalError(f"nothing can be written: {self.read_only}")
-        self.check_place()
         if self._writer is None:
             self._writer = self._connect_writer()
         self._patiently(partial(self._writer.execute, "BEGIN IMMEDIATE"))
-        self._note_place()
         return self._writer
 
     def begin_at_once(self) -> sqlite3.Connection | None:
         """Return the connection for writing with the lock taken, or None if that takes time."""
         if self._writer is None:
             return None
-        self.check_place()
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as exc:
@@ -190,49 +172,10 @@ class JournalFile:
         return self._writer
 
     def commit(self) -> None:
-        """Make what was written durable; `check_place` says whether it is where it belongs."""
+        """Make what was written durable."""
         if self._writer is not None:
-            self._writer.execute("COMMIT")
-
-    def _note_place(self) -> None:
-        if self._log_place is None:
-            self._log_place = files.place_of(self._log)
-            self._place = files.place_of(self.path)
-
-    def check_place(self) -> None:
-        """See that file and log are where they were.
-
-        Raises:
-            JournalError: they are not.
-        """
-        is_file_there = self._place in {None, files.place_of(self.path)}
-        if not is_file_there or self._log_place not in {None, files.place_of(self._log)}:
-            raise JournalError(f"cannot use the journal {self.path}: {_MOVED}")
-
-    def is_log_long(self) -> bool:
-        """Return whether it is time to shorten the log."""
-        length = files.length_of(self._log)
-        # Once copied as a whole, it begins anew with the next commit.
-        self._checkpoint_at = min(self._checkpoint_at, length + CHECKPOINT_EVERY)
-        return length >= self._checkpoint_at
-
-    def shorten_log(self) -> None:
-        """Copy what is in the log to the file, as far as nobody else is writing or reading it."""
-        writer = self._writer
-        if writer is None:
-            return
-        self._checkpoint_at = files.length_of(self._log) + CHECKPOINT_EVERY
-        # What cannot be copied now stays in the log, and nothing is lost.
-        with contextlib.suppress(sqlite3.Error):
-            writer.execute("BEGIN IMMEDIATE")
-            try:
-                with contextlib.closing(_connect(self.path, "rw")) as other:
-                    other.execute("PRAGMA wal_autocheckpoint = 0")
-                    other.execute("PRAGMA synchronous = FULL")
-                    other.execute("PRAGMA checkpoint_fullfsync = ON")
-                    other.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            finally:
-                writer.execute("ROLLBACK")
+            # A reader of another process may be at it still; the transaction stays and waits.
+            self._patiently(partial(self._writer.execute, "COMMIT"))
 
     def roll_back(self) -> None:
         """Undo what was begun."""
@@ -245,8 +188,6 @@ class JournalFile:
     def drop_writer(self) -> None:
         """Throw the connection away, and with it what was begun."""
         writer, self._writer = self._writer, None
-        # With no connection of ours at it, another process may do away with the log.
-        self._log_place = None
         if writer is not None:
             with contextlib.suppress(sqlite3.Error):
                 writer.close()
@@ -264,17 +205,12 @@ class JournalFile:
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         ask = connection.execute
-        # Not before it is known to be ours, for it changes the file.
-        self._patiently(partial(schema.refuse_others, connection, self.path))
-        mode = self._patiently(lambda: ask("PRAGMA journal_mode = WAL").fetchone()[0])
-        if mode != "wal":
+        mode = self._patiently(lambda: ask("PRAGMA journal_mode = PERSIST").fetchone()[0])
+        if mode != "persist":
             raise JournalError(
-                f"the journal {self.path} lies where processes cannot share memory (SQLite keeps "
-                f"it in {mode} mode); choose a path on a local disk"
+                f"the journal {self.path} is in {mode} mode, which another program set and "
+                "still uses; close that program, then try again"
             )
-        ask("PRAGMA wal_autocheckpoint = 0")
-        # The log is as long as what is in it, so that one can see when that is much.
-        ask("PRAGMA journal_size_limit = 0")
         ask("PRAGMA synchronous = FULL")
         ask("PRAGMA fullfsync = ON")
         # Spilling would lock out readers in the middle of a large transaction.
@@ -326,7 +262,6 @@ class JournalFile:
 
     def _connect_reader(self) -> sqlite3.Connection:
         if self._reader is None:
-            self.check_place()
             connection = _connect(self.path, "ro")
             try:
                 schema.check(connection, self.path)
@@ -360,11 +295,9 @@ def _name(exc: sqlite3.Error) -> str:
 _WITHOUT_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
 """What SQLite says where there is no room, or not for this user."""
 
-_MOVED = "the file is gone or was replaced; put it back, then resume"
-
 _ADVICE = {
     "SQLITE_FULL": "the disk is full; make room, then resume",
-    "SQLITE_READONLY_DBMOVED": _MOVED,
+    "SQLITE_READONLY_DBMOVED": "the file is gone or was replaced; put it back, then resume",
     "SQLITE_READONLY_ROLLBACK": (
         "a process died while writing, which cannot be undone where the file is read-only; "
         "open it once with the right to write"
@@ -386,7 +319,7 @@ def _explained(exc: sqlite3.Error, doing: str, path: Path) -> JournalError:
     name = _name(exc)
     advice = next((text for code, text in _ADVICE.items() if name.startswith(code)), "try again")
     if not path.exists():
-        advice = _MOVED
+        advice = _ADVICE["SQLITE_READONLY_DBMOVED"]
     found = f"{exc} ({name})" if name else str(exc)
     return JournalError(f"cannot {doing} the journal {path}: {advice}; {found}")
 

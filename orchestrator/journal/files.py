@@ -105,51 +105,6 @@ def why_not_writable(path: Path) -> str | None:
     return None
 
 
-Place = tuple[int, int]
-"""What tells a file from all others there are: device and inode."""
-
-
-def place_of(path: Path) -> Place | None:
-    """Return which file is at a path; None if there is none, or nobody may tell."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def reserve(path: Path, size: int) -> None:
-    """Make a file of so many bytes that are really there; where there is no room for it, none."""
-    try:
-        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return
-    try:
-        os.fchmod(made, 0o600)
-        if sys.platform == "linux":
-            os.posix_fallocate(made, 0, size)
-        elif os.fstat(made).st_size < size:  # pragma: no cover - not where this is tested
-            os.write(made, bytes(size))
-    except OSError:
-        remove(path)
-    finally:
-        os.close(made)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, if it is there and may be removed."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def length_of(path: Path) -> int:
-    """Return the bytes of a file; none if it is not there."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
 def refuse_network(path: Path, mounts: str | None = None) -> None:
     """Refuse a journal on a network file system, where the kernel tells (Linux).
 
@@ -216,3 +171,45 @@ def lock_alone(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+class Spare:
+    """Room on the disk, kept in a file until it is needed, together with all who keep it there."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Keep so many bytes; none where there is no room for them."""
+        self._path = path
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(self._descriptor, 0o600)
+            # As long as anybody keeps it, nobody takes the file away.
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            _allocate(self._descriptor, size)
+
+    def give_up(self) -> None:
+        """Let others have the room."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+
+    def close(self) -> None:
+        """Keep it no longer; the last one who does takes the file away."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._path.unlink()
+        os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Make a file so long, with room on the disk for all of it, or leave nothing in it."""
+    try:
+        if sys.platform == "linux":
+            os.posix_fallocate(descriptor, 0, size)
+        elif os.fstat(descriptor).st_size < size:  # pragma: no cover - not where this is tested
+            os.write(descriptor, bytes(size))
+    except OSError:
+        os.ftruncate(descriptor, 0)

@@ -80,16 +80,6 @@ def prepare(connection: sqlite3.Connection, path: Path, journal_id: str) -> None
     connection.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (journal_id,))
 
 
-def refuse_others(connection: sqlite3.Connection, path: Path) -> None:
-    """See that the file is ours, or empty.
-
-    Raises:
-        JournalError: it is not, or from a newer version.
-    """
-    if not _is_blank(connection):
-        check(connection, path)
-
-
 def check(connection: sqlite3.Connection, path: Path) -> int:
     """Return the file's schema version, if it is ours and not newer than we are.
 

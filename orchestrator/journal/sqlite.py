@@ -309,8 +309,6 @@ class SqliteJournal:
         else:
             loop = asyncio.get_running_loop()
             await self._worker.run(partial(self._write_patiently, decide, loop))
-        if self._writing.see_it_through():
-            await self._worker.finish(self._writing.shorten_log)
 
     def _write_patiently(self, decide: Decide, loop: asyncio.AbstractEventLoop) -> None:
         look = self._writing.begin()

@@ -232,23 +232,6 @@ class Writing:
         self._seen = written.version
         self._counts_own = False
 
-    def see_it_through(self) -> bool:
-        """See that what was committed is where it belongs; return whether the log is long by now.
-
-        Raises:
-            JournalError: the file was taken away meanwhile; what was written may be in it.
-        """
-        try:
-            self._file.check_place()
-        except JournalError:
-            self._over = self._cannot_be_told()
-            raise
-        return self._file.is_log_long()
-
-    def shorten_log(self) -> None:
-        """Copy what is in the log to the file."""
-        self._file.shorten_log()
-
     def testify(self, events: Sequence[Event]) -> None:
         """Record evidence, whoever holds the lease."""
         check_evidence(events)
@@ -400,12 +383,9 @@ class Writing:
             else:
                 self._file.roll_back()
         except (sqlite3.Error, JournalError):
-            self._over = self._cannot_be_told()
+            self._over = (
+                f"whether the last commit of run {self._run_id} is in the journal "
+                f"{self._file.path} cannot be told; stop, mend the disk, then resume"
+            )
             return False
         return is_there
-
-    def _cannot_be_told(self) -> str:
-        return (
-            f"whether the last commit of run {self._run_id} is in the journal "
-            f"{self._file.path} cannot be told; stop, mend the disk, then resume"
-        )

@@ -80,6 +80,50 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert judge(read_trace(tmp_path / "trace.jsonl")).twice == ()
 
 
+OWN_DISK = ("unshare", "--mount", "--map-root-user", "sh", "-euc")
+"""Runs a script whose mounts nobody else sees."""
+
+FILLS_UP = """
+mount -t tmpfs -o size=8m tmpfs disk
+"$@" restart all.csv --yes --endpoint "$URL" --rate none --max-concurrency 50 --no-wait \
+    --journal disk/journal.db --report report.json || echo $? >first
+mount -o remount,size=64m disk
+"$@" resume --journal disk/journal.db --report report.json
+"""
+
+
+def has_own_disks(folder: Path) -> bool:
+    """Return whether this machine lets us mount what only we see."""
+    mount = [*OWN_DISK, 'mount -t tmpfs tmpfs "$0"', str(folder)]
+    try:
+        return subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
+    """What was answered when the disk was full is known to who resumes: nobody is asked again.
+
+    The restarts are over by then, so that nothing at the clusters would tell.
+    """
+    (tmp_path / "disk").mkdir()
+    if not has_own_disks(tmp_path / "disk"):
+        pytest.skip("needs the right to mount a small disk of its own")
+    targets = invent_targets(4000, 5, 1)
+    scenario = '[restart]\nduration = "20ms"\nbusy_after = "0ms"\n'
+    with simulator(tmp_path, targets, scenario) as url, (tmp_path / "said.txt").open("a") as words:
+        code = subprocess.run(
+            [*OWN_DISK, FILLS_UP, "sh", sys.executable, "-m", "orchestrator"],
+            cwd=tmp_path, env={**environment(tmp_path), "URL": url}, stdin=subprocess.DEVNULL,
+            stdout=words, stderr=words, timeout=100, check=False,
+        ).returncode  # fmt: skip
+    assert code == ExitCode.OK, said(tmp_path)
+    assert (tmp_path / "first").read_text().strip() == str(int(ExitCode.UNAVAILABLE))
+    judgement = judge(read_trace(tmp_path / "trace.jsonl"), concurrency=[Concurrency(50)])
+    assert judgement.twice == ()
+    assert judgement.restarts == 4000
+
+
 # ------------------------------------------------------------------------------- clocks
 
 

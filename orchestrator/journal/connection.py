@@ -88,9 +88,13 @@ class JournalFile:
                     self._identity = schema.identity(connection)
                     self.axis = _find_axis(connection, self.host)
                     save_axis(connection, self.axis)
-                self._spare = files.Spare(self.path.with_name(f"{self.path.name}-spare"), SPARE)
             else:
                 self.axis = self.read(partial(_find_axis, host=self.host))
+
+    def keep_room(self) -> None:
+        """Keep room for the last answers from now on; for whoever will have some."""
+        if self._spare is None:
+            self._spare = files.Spare(self.path.with_name(f"{self.path.name}-spare"), SPARE)
 
     def close(self) -> None:
         """Let go of the file, and leave it alone in its folder if nobody else is at it."""
@@ -166,7 +170,7 @@ class JournalFile:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as exc:
-            if not _name(exc).startswith("SQLITE_BUSY"):
+            if not _is_busy(exc):
                 raise
             return None
         return self._writer
@@ -230,7 +234,7 @@ class JournalFile:
             try:
                 return work()
             except sqlite3.OperationalError as exc:
-                if not _name(exc).startswith("SQLITE_BUSY") or time.monotonic() > give_up_at:
+                if not _is_busy(exc) or time.monotonic() > give_up_at:
                     raise
             time.sleep(random.uniform(*_NAP))
 
@@ -290,6 +294,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _name(exc: sqlite3.Error) -> str:
     return getattr(exc, "sqlite_errorname", None) or ""
+
+
+def _is_busy(exc: sqlite3.Error) -> bool:
+    """Return whether another process holds the lock that is needed."""
+    return _name(exc).startswith("SQLITE_BUSY")
 
 
 _WITHOUT_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")

@@ -131,6 +131,7 @@ class Writing:
             )
             self._run, self._world, self._latest = self._find(connection)
             self.succession = self._take(connection, owner)
+        file.keep_room()
 
     def _find(self, connection: sqlite3.Connection) -> tuple[int, str, "array[int]"]:
         row = connection.execute(_RUN, (self._run_id,)).fetchone()

@@ -88,24 +88,26 @@ class Connections(aiohttp.TCPConnector):
                 connection.release()
                 raise
             protocol, transport = connection.protocol, connection.transport
-            if protocol is None or transport is None or self._is_stale(protocol, transport):
+            if protocol is None or transport is None or self._is_stale(protocol):
                 connection.close()
                 continue
+            if protocol not in self._polls:
+                self._set_up(protocol, transport)
             return Passage(connection, protocol, transport)
 
-    def _is_stale(self, protocol: ResponseHandler, transport: asyncio.Transport) -> bool:
+    def _is_stale(self, protocol: ResponseHandler) -> bool:
         """Return whether a kept connection has said something: its end, or what nobody asked."""
         poll = self._polls.get(protocol)
-        if poll is None:
-            poll = self._polls[protocol] = select.poll()
-            poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-            # Once for a connection: its parser goes on from one answer to the next.
-            protocol.set_response_params(
-                read_until_eof=True, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES
-            )
-            return False
         # What it said may have been read already, and would be taken for the next answer.
-        return protocol.should_close or bool(poll.poll(0))
+        return poll is not None and (protocol.should_close or bool(poll.poll(0)))
+
+    def _set_up(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+        """Prepare a new connection for all of its answers: one parser reads one after another."""
+        poll = self._polls[protocol] = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        protocol.set_response_params(
+            read_until_eof=True, max_line_size=HEADER_BYTES, max_field_size=HEADER_BYTES
+        )
 
     def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:
         made = socket.socket(*address[:3])

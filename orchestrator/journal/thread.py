@@ -100,7 +100,7 @@ class Worker:
             JournalError: the worker is closed.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
-        return await self._ask(work)
+        return await self.finish(work)
 
     @property
     def is_idle(self) -> bool:
@@ -113,18 +113,6 @@ class Worker:
         Raises:
             JournalError: the worker is closed.
         """
-        return await self._ask(work)
-
-    async def close(self, last: Callable[[], None]) -> None:
-        """Do what was asked for so far, then `last`, and end the thread."""
-        try:
-            await self._ask(last)
-        finally:
-            self._closed = True
-            self._jobs.put(None)
-            self._thread.join(_JOIN_WITHIN)
-
-    async def _ask(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise JournalError("the journal is closed; nothing can be read or written any more")
         job = _Job(work, asyncio.get_running_loop(), self._count_off)
@@ -133,6 +121,15 @@ class Worker:
         with anyio.CancelScope(shield=True):
             await job.done
         return job.outcome()
+
+    async def close(self, last: Callable[[], None]) -> None:
+        """Do what was asked for so far, then `last`, and end the thread."""
+        try:
+            await self.finish(last)
+        finally:
+            self._closed = True
+            self._jobs.put(None)
+            self._thread.join(_JOIN_WITHIN)
 
     def _count_off(self) -> None:
         self._unfinished -= 1
